@@ -1,0 +1,1 @@
+"""The small models, the runtimes they run on, and where they live."""

@@ -1,0 +1,61 @@
+"""What can go wrong with a small model. Every error carries the code that the wire shows."""
+
+
+class ActorError(Exception):
+    """Base of all errors of a small model or its host."""
+
+    code = "actor_error"
+
+
+class UnknownSlm(ActorError):
+    """No settings block has this name."""
+
+    code = "unknown_slm"
+
+
+class SlmDisabled(ActorError):
+    """The settings switch this small model off."""
+
+    code = "slm_disabled"
+
+
+class SlmTimeout(ActorError):
+    """No answer within the deadline; the host may still be working."""
+
+    code = "slm_timeout"
+
+
+class SlmUnavailable(ActorError):
+    """The host is dead, restarting or shut down."""
+
+    code = "slm_unavailable"
+
+
+class SlmOverloaded(ActorError):
+    """The host's queue is full."""
+
+    code = "slm_overloaded"
+
+
+class RequestRejected(ActorError):
+    """The small model cannot handle this request, now or later."""
+
+    code = "request_rejected"
+
+
+class SlmFailed(ActorError):
+    """The small model raised while it handled this request."""
+
+    code = "slm_failed"
+
+
+class ModelLoadError(ActorError):
+    """A version's files cannot be used by its small model."""
+
+    code = "model_load_failed"
+
+
+class StartTimeout(ActorError):
+    """A host did not load its model in time."""
+
+    code = "start_timeout"

@@ -1,0 +1,1 @@
+"""The process: command line, socket, orchestrator, memory, metrics."""

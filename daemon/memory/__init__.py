@@ -1,0 +1,1 @@
+"""What is remembered: journal, context-sync queue, facts and the two graphs."""

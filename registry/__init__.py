@@ -1,0 +1,1 @@
+"""Versioned models: store, active pointer, history."""
