@@ -32,11 +32,15 @@ class Block(BaseModel):
 
 
 class LogSettings(Block):
+    """What is logged, and as text for a person or one JSON object per line."""
+
     level: Literal["debug", "info", "warning", "error"]
     format: Literal["console", "json"]
 
 
 class ServerSettings(Block):
+    """The socket: where it listens, and the bounds that keep one client from harming the rest."""
+
     uri: str
     max_header_bytes: Count
     max_data_bytes: Count
@@ -56,12 +60,16 @@ class ServerSettings(Block):
 
 
 class TurnSettings(Block):
+    """How long a turn may take, what it sees of earlier ones, and when a session ends."""
+
     deadline_s: Seconds
     context_turns: Annotated[int, Field(ge=0, le=16)]
     session_idle_s: Seconds
 
 
 class RaySettings(Block):
+    """The Ray that hosts the small models: a private one, or a cluster to join."""
+
     address: str
     namespace: str
     num_cpus: Count
@@ -90,12 +98,16 @@ class SlmSettings(Block):
 
 
 class JournalSettings(Block):
+    """The durable queue: how far it may run ahead of the graphs, and how writes are grouped."""
+
     max_unsynced: Count
     admission_timeout_s: Seconds
     group_commit_ms: Annotated[float, Field(ge=0)]
 
 
 class SyncSettings(Block):
+    """How turns travel from the journal to the graphs, and when a refused write is set aside."""
+
     batch_turns: Count
     retry_min_s: Seconds
     retry_max_s: Seconds
@@ -103,16 +115,22 @@ class SyncSettings(Block):
 
 
 class GraphTarget(Block):
+    """One graph's server and database; empty values fall back to the shared ones."""
+
     uri: str
     database: str
 
 
 class EmbeddedSettings(Block):
+    """The embedded graph server, used where no `graph.uri` is set."""
+
     heap_mb: Annotated[int, Field(ge=128)]
     start_timeout_s: Seconds
 
 
 class GraphSettings(Block):
+    """The databases that hold the user graph and the agent graph."""
+
     uri: str
     username: str
     password: SecretStr
@@ -124,13 +142,15 @@ class GraphSettings(Block):
 
 
 class MetricsSettings(Block):
+    """The Prometheus endpoint; it never leaves the loopback interface."""
+
     enabled: bool
     host: Literal["127.0.0.1", "localhost", "::1"]
     port: Annotated[int, Field(ge=0, le=65535)]
 
 
 def _folder(value: object) -> object:
-    return Path(os.path.expanduser(value)) if isinstance(value, str) and value else value
+    return Path(value).expanduser() if isinstance(value, str) and value else value
 
 
 class Settings(BaseSettings):
@@ -155,11 +175,11 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - named by pydantic-settings
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - named by pydantic-settings
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - named by pydantic-settings
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - named by pydantic-settings
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Only what `load_settings` merged: it keeps where each value came from."""
         return (init_settings,)
