@@ -81,7 +81,7 @@ class PronounLink:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """Subject and object are ROLES, the text of a mention, or an antecedent's text; `time` is the dating mention's text."""
+    """Subject and object are ROLES, a mention's or an antecedent's text; `time` is the dating mention's text."""
 
     subject: str
     predicate: str

@@ -18,7 +18,7 @@ class Argument:
 
     `role` is "user", "group" (the user and others), "agent", or "" for everybody and everything else. A nominal
     ("sister" in "my sister", "wife" in "Tom's wife") says in `owner` whose it is: "user" or a name, "" when nobody's.
-    `nominal` is the noun that introduces a name ("sister" in "my sister Emma"), or the name itself when it is a nominal.
+    `nominal` is the noun that introduces a name ("sister" in "my sister Emma"), or a nominal's own name.
     """
 
     name: str
@@ -68,7 +68,7 @@ Record: TypeAlias = TurnRecord | ForgetRecord
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One journaled record. `seq` grows by one; `recorded_at` is Unix time in seconds; `targets` the graphs that get it."""
+    """One journaled record. `seq` grows by one; `recorded_at` is Unix time in seconds; `targets` the graphs it goes to."""
 
     seq: int
     recorded_at: float
