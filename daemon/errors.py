@@ -1,0 +1,142 @@
+"""What can go wrong in the daemon. Every error carries the code that the wire shows."""
+
+
+class DaemonError(Exception):
+    """Base of all errors of the daemon."""
+
+    code = "internal_error"
+
+
+# --- protocol -----------------------------------------------------------------------------------
+
+
+class ProtocolError(DaemonError):
+    """The client sent something that is no valid request."""
+
+    code = "bad_request"
+
+
+class MalformedFrame(ProtocolError):
+    """Bytes that are no Wyoming frame."""
+
+    code = "malformed_frame"
+
+
+class FrameTooLong(ProtocolError):
+    """A frame announces or holds more than the limits allow."""
+
+    code = "frame_too_long"
+
+
+class FrameTimeout(ProtocolError):
+    """A frame's body did not arrive in time."""
+
+    code = "frame_timeout"
+
+
+class UnknownType(ProtocolError):
+    """An event type that this server does not serve."""
+
+    code = "unknown_type"
+
+
+class EmptyText(ProtocolError):
+    """Text without a single printable character."""
+
+    code = "empty_text"
+
+
+class TextTooLong(ProtocolError):
+    """Text over `server.max_text_bytes`."""
+
+    code = "text_too_long"
+
+
+class NotUtf8(ProtocolError):
+    """Text that is not valid UTF-8."""
+
+    code = "not_utf8"
+
+
+class TooManyConnections(DaemonError):
+    """`server.max_connections` clients are connected."""
+
+    code = "too_many_connections"
+
+
+class ShuttingDown(DaemonError):
+    """The daemon drains and takes nothing new."""
+
+    code = "shutting_down"
+
+
+# --- start-up -----------------------------------------------------------------------------------
+
+
+class SocketInUse(DaemonError):
+    """A live daemon, or a file that is no socket, is at the socket's path."""
+
+    code = "socket_in_use"
+
+
+class SocketPathTooLong(DaemonError):
+    """The operating system cannot bind so long a path."""
+
+    code = "socket_path_too_long"
+
+
+class HomeInUse(DaemonError):
+    """Another daemon works on the same data folder."""
+
+    code = "home_in_use"
+
+
+class PlanError(DaemonError):
+    """The settings order the small models in a circle."""
+
+    code = "bad_plan"
+
+
+class DaemonUnreachable(DaemonError):
+    """No daemon answers at the socket."""
+
+    code = "daemon_unreachable"
+
+
+# --- memory -------------------------------------------------------------------------------------
+
+
+class JournalFull(DaemonError):
+    """The journal's disk is full: nothing was accepted."""
+
+    code = "journal_full"
+
+
+class JournalCorrupt(DaemonError):
+    """The journal's file is damaged."""
+
+    code = "journal_corrupt"
+
+
+class Backpressure(DaemonError):
+    """More turns wait for the graphs than `journal.max_unsynced` allows."""
+
+    code = "too_many_unsynced"
+
+
+class UnknownEntry(DaemonError):
+    """No journal entry or dead letter has this number."""
+
+    code = "unknown_entry"
+
+
+class GraphUnavailable(DaemonError):
+    """The graph cannot be reached now; the write waits in the journal."""
+
+    code = "graph_unavailable"
+
+
+class GraphRefused(DaemonError):
+    """The graph refuses the login or the data."""
+
+    code = "graph_refused"
