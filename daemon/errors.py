@@ -11,9 +11,10 @@ class DaemonError(Exception):
 
 
 class ProtocolError(DaemonError):
-    """The client sent something that is no valid request."""
+    """The client sent something that is no valid request; `recoverable` when the stream stands at the next frame."""
 
     code = "bad_request"
+    recoverable = False
 
 
 class MalformedFrame(ProtocolError):
