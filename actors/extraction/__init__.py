@@ -1,0 +1,1 @@
+"""What the extractor and its training share: how a turn becomes tokens, and scores become an extraction."""

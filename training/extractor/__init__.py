@@ -1,0 +1,1 @@
+"""The extractor's training: from annotated conversation to a version."""
