@@ -68,7 +68,7 @@ Record: TypeAlias = TurnRecord | ForgetRecord
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One journaled record. `seq` grows by one, `recorded_at` is Unix time in seconds, `targets` the graphs to write."""
+    """One journaled record: `seq` grows by one, `recorded_at` is Unix time in seconds."""
 
     seq: int
     recorded_at: float

@@ -1,0 +1,144 @@
+"""The way of a turn: text -> small models -> statements -> journal -> receipt."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import asdict, replace
+from time import perf_counter
+from typing import Any
+
+from actors.errors import ActorError
+from actors.messages import AGENT, Classification, Encoding, Extraction, KnownEntity, Turn, Utterance
+from config.settings import Settings
+from daemon.memory.journal import Journal
+from daemon.memory.records import TurnRecord
+from daemon.memory.statements import build
+from daemon.metrics import Metrics
+from daemon.orchestrator import Orchestrator, Understanding
+from daemon.protocol import Ingest, Ingested, clean_text
+from daemon.routing import Plan, make_plan
+from daemon.session import Conversations
+
+EXTRACTOR, CLASSIFIER = "extractor", "classifier"
+
+
+class Turns:
+    """Accepts turns: what comes back is on disk."""
+
+    def __init__(self, settings: Settings, orchestrator: Orchestrator, journal: Journal, metrics: Metrics) -> None:
+        self._settings = settings
+        self._orchestrator = orchestrator
+        self._journal = journal
+        self._metrics = metrics
+        self._plan = make_plan("text", settings.slm)
+        self.conversations = Conversations(settings.turn.context_turns, settings.turn.session_idle_s)
+
+    async def ingest(self, message: Ingest) -> Ingested:
+        """Understand a turn and journal it.
+
+        Raises:
+            ProtocolError: the text is empty, too long or not UTF-8.
+            JournalFull, JournalCorrupt, Backpressure: it was not accepted.
+        """
+        started = perf_counter()
+        turn_text = clean_text(message.text, self._settings.server.max_text_bytes)
+        user = message.user or self._settings.user
+        conversation = self.conversations.get(user, message.session, time.monotonic())
+        async with conversation.lock:
+            turn = Turn(
+                id=message.turn_id or uuid.uuid4().hex,
+                user=user,
+                session=message.session,
+                speaker=message.speaker,
+                text=turn_text,
+                said_at=time.time() if message.said_at is None else message.said_at,
+                context=conversation.context,
+                known=conversation.known,
+            )
+            # The agent's own words are kept, not believed: no small model runs on them.
+            plan = Plan(()) if turn.speaker == AGENT else self._plan
+            understanding = await self._orchestrator.understand(plan, turn)
+            understood_at = perf_counter()
+            record = make_record(turn, understanding)
+            stated_at = perf_counter()
+            entry = await self._journal.append(record)
+            journaled_at = perf_counter()
+            conversation.add(
+                Utterance(turn.speaker, turn.text),
+                (KnownEntity(argument.name, argument.type) for argument in record.mentioned),
+            )
+        stages_s = {
+            **understanding.stages_s,
+            "understand": understood_at - started,
+            "facts": stated_at - understood_at,
+            "journal": journaled_at - stated_at,
+            "turn": journaled_at - started,
+        }
+        self._measure(understanding, stages_s)
+        return Ingested(
+            turn_id=turn.id,
+            seq=entry.seq,
+            session=turn.session,
+            understood=understood(record, understanding),
+            missing=dict(understanding.missing),
+            models=understanding.models,
+            stages_ms={stage: round(spent_s * 1000, 3) for stage, spent_s in stages_s.items()}
+            | {"model_time": round(understanding.model_time_s * 1000, 3)},
+        )
+
+    async def complete(self, record: TurnRecord) -> TurnRecord:
+        """Make up for an extraction that a turn had to go without. Raises: ActorError."""
+        step = next((step for step in self._plan.steps if step.slm == EXTRACTOR), None)
+        if step is None:
+            return record
+        answer = await self._orchestrator.again(step, record.turn)
+        extraction = answer.result
+        if not isinstance(extraction, Extraction):
+            raise ActorError(f"{EXTRACTOR} gave {type(extraction).__name__}")
+        statements, mentioned = build(record.turn, extraction)
+        return replace(
+            record,
+            statements=statements,
+            mentioned=mentioned,
+            extraction=extraction,
+            models={**record.models, EXTRACTOR: answer.model},
+            missing=tuple(slm for slm in record.missing if slm != EXTRACTOR),
+        )
+
+    def _measure(self, understanding: Understanding, stages_s: dict[str, float]) -> None:
+        metrics = self._metrics
+        metrics.turns.labels("partial" if understanding.missing else "whole").inc()
+        metrics.turn.observe(stages_s["turn"])
+        metrics.overhead.observe(max(0.0, stages_s["turn"] - understanding.model_time_s))
+        for stage, spent_s in stages_s.items():
+            metrics.stage.labels(stage).observe(spent_s)
+        for slm, answer in understanding.answers.items():
+            metrics.model.labels(slm).observe(answer.computed_s)
+        for slm, code in understanding.missing.items():
+            metrics.missing.labels(slm, code).inc()
+
+
+def make_record(turn: Turn, understanding: Understanding) -> TurnRecord:
+    """What is journaled of a turn and its understanding."""
+    extraction, classification = understanding.result(EXTRACTOR), understanding.result(CLASSIFIER)
+    record = TurnRecord(
+        turn=turn,
+        classification=classification if isinstance(classification, Classification) else None,
+        models=understanding.models,
+        missing=tuple(understanding.missing),
+    )
+    if not isinstance(extraction, Extraction):
+        return record
+    statements, mentioned = build(turn, extraction)
+    return replace(record, statements=statements, mentioned=mentioned, extraction=extraction)
+
+
+def understood(record: TurnRecord, understanding: Understanding) -> dict[str, Any]:
+    """What the reply shows: every small model's result but the encoder's vector, and the statements to be stored."""
+    shown = {
+        slm: asdict(answer.result)
+        for slm, answer in understanding.answers.items()
+        if not isinstance(answer.result, Encoding)
+    }
+    return {**shown, "statements": [asdict(statement) for statement in record.statements]}
