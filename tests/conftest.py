@@ -1,0 +1,41 @@
+"""Rules for every test: each module belongs to a category, and nothing of the person's own settings leaks in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent
+CATEGORIES = ("unit", "contract", "integration", "bench")
+
+# Models and helpers of the tests are imported as tests.…, here and in Ray's workers.
+sys.path.insert(0, str(ROOT.parent))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT.parent), os.environ.get("PYTHONPATH"))))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for category in CATEGORIES:
+        config.addinivalue_line("markers", f"{category}: the tests under tests/{category}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        category = item.path.relative_to(ROOT).parts[0]
+        if category not in CATEGORIES:
+            raise pytest.UsageError(
+                f"{item.path} must lie in one of {', '.join(f'tests/{name}' for name in CATEGORIES)}"
+            )
+        item.add_marker(category)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_settings_from_outside(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The tests see the defaults, whatever the person who runs them has configured for their own daemon."""
+    for variable in [name for name in os.environ if name.startswith("SHOAL_") and not name.startswith("SHOAL_TEST_")]:
+        del os.environ[variable]
+    empty = tmp_path_factory.mktemp("config") / "shoal.toml"
+    empty.touch()
+    os.environ["SHOAL_CONFIG"] = str(empty)
