@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Self, TypeVar
 from urllib.parse import urlparse
@@ -17,6 +18,8 @@ from daemon.frames import FrameReader
 from daemon.protocol import REPLIES, Message, RequestMessage, parse
 
 Reply = TypeVar("Reply", bound=Message)
+
+MAX_REPLY_BYTES = 64 * 1024 * 1024
 
 
 class RequestFailed(DaemonError):
@@ -32,19 +35,20 @@ class Client:
 
     def __init__(self, uri: str, settings: ServerSettings, timeout_s: float = 60.0) -> None:
         self._uri = uri
-        self._settings = settings
+        # A reply may list thousands of facts; the daemon is trusted with more than its clients are.
+        self._settings = settings.model_copy(update={"max_data_bytes": MAX_REPLY_BYTES})
         self._timeout_s = timeout_s
         self._writer: asyncio.StreamWriter | None = None
         self._frames: FrameReader | None = None
 
     async def __aenter__(self) -> Self:
         """Connect. Raises: DaemonUnreachable."""
-        target = urlparse(self._uri)
+        target, limit = urlparse(self._uri), self._settings.max_header_bytes
         try:
             if target.scheme == "tcp":
-                reader, self._writer = await asyncio.open_connection(target.hostname, target.port)
+                reader, self._writer = await asyncio.open_connection(target.hostname, target.port, limit=limit)
             else:
-                reader, self._writer = await asyncio.open_unix_connection(target.path)
+                reader, self._writer = await asyncio.open_unix_connection(target.path, limit=limit)
         except OSError as error:
             raise DaemonUnreachable(f"no daemon answers at {self._uri} ({error.strerror}): `shoal start` it") from None
         self._frames = FrameReader(reader, self._settings)
@@ -56,10 +60,8 @@ class Client:
         """Disconnect."""
         if self._writer is not None:
             self._writer.close()
-            try:
+            with suppress(ConnectionError):  # the other side may be faster
                 await self._writer.wait_closed()
-            except ConnectionError:
-                pass  # the other side was faster
 
     async def request(self, message: RequestMessage, reply: type[Reply]) -> Reply:
         """Send a request and wait for its reply.
@@ -107,6 +109,6 @@ class Client:
         if event is None:
             raise DaemonUnreachable("the daemon closed the connection")
         if event.type == "error":
-            error = Error.from_event(event)
-            raise RequestFailed(error.text, error.code or DaemonError.code)
+            told = Error.from_event(event)
+            raise RequestFailed(told.text, told.code or DaemonError.code)
         return event

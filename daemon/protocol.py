@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from wyoming.error import Error
 from wyoming.event import Event
 
+from actors.errors import ActorError
 from daemon.errors import DaemonError, EmptyText, NotUtf8, ProtocolError, TextTooLong
+from registry.errors import RegistryError
 
 Name = Field(min_length=1, max_length=128)
 
@@ -286,7 +288,7 @@ def _replacement(character: str) -> str:
     return character if character in "\u200c\u200d\u200e\u200f\n" else " "
 
 
-def error_event(error: DaemonError, request_id: str | None = None) -> Event:
+def error_event(error: DaemonError | ActorError | RegistryError, request_id: str | None = None) -> Event:
     """An error as Wyoming's `error` event, with the id of the request that it answers."""
     return with_id(Error(text=str(error) or error.code, code=error.code).event(), request_id)
 

@@ -14,6 +14,7 @@ from urllib.parse import urlparse
 import structlog
 from wyoming.event import Event, async_write_event
 
+from actors.errors import ActorError
 from config.settings import ServerSettings
 from daemon.errors import (
     DaemonError,
@@ -26,6 +27,7 @@ from daemon.errors import (
 from daemon.frames import FrameReader
 from daemon.metrics import Metrics
 from daemon.protocol import error_event
+from registry.errors import RegistryError
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +82,7 @@ Handler = Callable[[Event, Connection], Awaitable[Event]]
 
 
 class Server:
-    """Serves `uri` with a handler that turns each event into its reply or raises a `DaemonError`."""
+    """Serves `uri` with a handler that turns each event into its reply or raises an error with a code."""
 
     def __init__(self, uri: str, settings: ServerSettings, handler: Handler, metrics: Metrics) -> None:
         self._uri = urlparse(uri)
@@ -177,7 +179,7 @@ class Server:
             if self._draining:
                 raise ShuttingDown("the daemon is stopping")
             return await self._handler(event, connection)
-        except DaemonError as error:
+        except (DaemonError, ActorError, RegistryError) as error:
             self._metrics.refused.labels(error.code).inc()
             return error_event(error, request_id)
         except Exception:

@@ -1,0 +1,5 @@
+"""`python -m daemon` is `shoal`."""
+
+from daemon.cli import main
+
+main()
