@@ -48,7 +48,7 @@ class Orchestrator:
         """Run every step; always returns, at the latest when the turn's deadline ends."""
         ends_at = perf_counter() + self._turn_deadline_s
         answers: dict[str, Answer] = {}
-        missing = {slm: SlmDisabled.code for slm in plan.disabled}
+        missing = dict.fromkeys(plan.disabled, SlmDisabled.code)
         stages_s: dict[str, float] = {}
         tasks: dict[str, asyncio.Task[None]] = {}
 

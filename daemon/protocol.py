@@ -228,7 +228,7 @@ class Status(Message):
     queue: dict[str, dict[str, Any]]
     dead_letters: int
     graphs: dict[str, dict[str, Any]]
-    metrics_url: str | None
+    metrics_url: str | None = None
 
 
 class Stop(RequestMessage):
