@@ -119,6 +119,24 @@ class JournalCorrupt(DaemonError):
     code = "journal_corrupt"
 
 
+class JournalUnavailable(DaemonError):
+    """The journal's file cannot be opened, read or written, or the journal is closed."""
+
+    code = "journal_unavailable"
+
+
+class RecordRejected(DaemonError):
+    """A record that JSON cannot hold: lone surrogates, numbers that are not finite."""
+
+    code = "record_rejected"
+
+
+class TurnIdReused(DaemonError):
+    """A turn's id was used before, for another text."""
+
+    code = "turn_id_reused"
+
+
 class Backpressure(DaemonError):
     """More turns wait for the graphs than `journal.max_unsynced` allows."""
 
