@@ -33,7 +33,9 @@ class Metrics:
         self.stored = self._histogram("shoal_stored_seconds", "Receipt to commit in a graph.", ["graph"])
         self.queue_depth = Gauge("shoal_queue_depth", "Entries not yet in the graph.", ["graph"], registry=registry)
         self.queue_age = Gauge("shoal_queue_age_seconds", "Age of the oldest of them.", ["graph"], registry=registry)
-        self.dead_letters = Gauge("shoal_dead_letters", "Writes that a graph refused for good.", registry=registry)
+        self.dead_letters = Gauge(
+            "shoal_dead_letters", "Writes that a graph refused for good.", ["graph"], registry=registry
+        )
         self.graph_up = Gauge("shoal_graph_up", "1 while the graph answers.", ["graph"], registry=registry)
         self.actor_up = Gauge("shoal_actor_up", "1 while the replica serves.", ["slm", "replica"], registry=registry)
         self.restarts = Gauge("shoal_actor_restarts", "Restarts of a replica.", ["slm", "replica"], registry=registry)

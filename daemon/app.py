@@ -1,0 +1,209 @@
+"""The composition root: builds every part from the settings, starts them in order, stops them in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from time import perf_counter
+
+import structlog
+
+from actors.contract import Runtime
+from actors.errors import ActorError
+from actors.local_runtime import LocalRuntime
+from config.logs import configure_logging
+from config.settings import Settings
+from daemon.errors import DaemonError, HomeInUse
+from daemon.handlers import Handlers
+from daemon.memory.agent_graph import AgentGraphProjection
+from daemon.memory.context_sync import ContextSync
+from daemon.memory.embedded import EmbeddedGraph
+from daemon.memory.graph import GraphStore, Target, configured_target
+from daemon.memory.journal import GRAPHS, Journal
+from daemon.memory.recall import Memory
+from daemon.memory.records import GraphName
+from daemon.memory.user_graph import UserGraphProjection
+from daemon.metrics import Metrics
+from daemon.models import Models
+from daemon.orchestrator import Orchestrator
+from daemon.server import Server
+from daemon.turns import Turns
+from registry.active import ActivePointers
+from registry.bundled import register_bundled
+from registry.store import Store
+
+OBSERVE_EVERY_S = 1.0
+log = structlog.get_logger(__name__)
+Tell = Callable[[str], None]
+
+
+async def serve(settings: Settings, tell: Tell) -> int:
+    """Run the daemon until it is told to stop; returns the exit code. `tell` gets a line for each step of the start.
+
+    Raises:
+        DaemonError, ActorError, RegistryError, OSError: it could not start; what had started is stopped.
+    """
+    configure_logging(settings.log)
+    stopping = asyncio.Event()
+    _on_signals(stopping)
+    async with running(settings, tell) as handlers:
+        waits = [asyncio.create_task(event.wait()) for event in (stopping, handlers.stop_requested)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        tell("shoal stopping")
+    tell("shoal stopped")
+    return 0
+
+
+@asynccontextmanager
+async def running(settings: Settings, tell: Tell = lambda _line: None) -> AsyncIterator[Handlers]:
+    """The whole daemon, ready to serve inside the block and stopped after it."""
+    began = perf_counter()
+    async with AsyncExitStack() as stack:
+        for folder in (settings.home, settings.runtime_dir):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        stack.enter_context(_sole_owner(settings))
+
+        metrics = Metrics()
+        stack.callback(metrics.close)
+        metrics_url = metrics.serve(settings.metrics)
+
+        journal = Journal(settings.journal_path, settings.journal)
+        await journal.open()
+        stack.push_async_callback(journal.close)
+        if journal.unsynced:
+            tell(f"shoal journal: {journal.unsynced} turns wait for the graphs from before")
+
+        store, active = Store(settings.registry_root), ActivePointers(settings.registry_root)
+        await asyncio.to_thread(register_bundled, store, active)
+        runtime = _runtime(settings)
+        models = Models(store, active, runtime, settings.slm)
+        tell(f"shoal loading: {', '.join(sorted(models.serving().values()))} ({settings.runtime} runtime)")
+        stack.push_async_callback(runtime.stop, settings.server.drain_timeout_s)
+        embedded = _embedded(settings)
+        if embedded is not None:
+            stack.push_async_callback(embedded.stop)
+        async with asyncio.TaskGroup() as starting:
+            starting.create_task(_start_runtime(runtime, tell))
+            if embedded is not None:
+                starting.create_task(_start_embedded(embedded, tell))
+
+        def locate(graph: GraphName) -> Target:
+            target = configured_target(settings.graph, graph)
+            if target is None:
+                assert embedded is not None  # noqa: S101 - made whenever a graph has no target of its own
+                target = embedded.target(graph)
+            return target
+
+        stores = {graph: GraphStore(graph, partial(locate, graph), settings.graph) for graph in GRAPHS}
+        for graph_store in stores.values():
+            stack.push_async_callback(graph_store.close)
+
+        turns = Turns(settings, Orchestrator(runtime, settings.turn.deadline_s), journal, metrics)
+        projections = {"user": UserGraphProjection(), "agent": AgentGraphProjection()}
+        sync = ContextSync(
+            journal, stores, projections, settings.sync, turns.complete, lambda *stored: handlers.on_stored(*stored)
+        )
+        handlers = Handlers(settings, turns, journal, sync, Memory(stores, locate), models, runtime, metrics)
+        handlers.metrics_url = metrics_url
+        sync.start()
+        stack.push_async_callback(_stop_sync, sync, settings.server.drain_timeout_s)
+
+        server = Server(settings.server_uri, settings.server, handlers.handle, metrics)
+        handlers.publish = server.publish
+        await server.start()
+        stack.push_async_callback(server.close, settings.server.drain_timeout_s)
+
+        metrics.show_versions(models.serving())
+        observing = asyncio.create_task(_observe(runtime, sync, metrics))
+        stack.callback(observing.cancel)
+        tell(f"shoal ready: {settings.server_uri} in {perf_counter() - began:.1f} s, metrics {metrics_url or 'off'}")
+        yield handlers
+
+
+def _runtime(settings: Settings) -> Runtime:
+    if settings.runtime == "local":
+        return LocalRuntime(settings, settings.registry_root)
+    from actors.ray_runtime import RayRuntime  # importing Ray takes a second that the local runtime need not pay
+
+    return RayRuntime(settings, settings.registry_root)
+
+
+def _embedded(settings: Settings) -> EmbeddedGraph | None:
+    needed = any(configured_target(settings.graph, graph) is None for graph in GRAPHS)
+    return EmbeddedGraph(settings.embedded_root, settings.graph.embedded) if needed else None
+
+
+async def _start_runtime(runtime: Runtime, tell: Tell) -> None:
+    await runtime.start()
+    for health in await runtime.health():
+        tell(f"shoal actor: {health.slm}-{health.replica} serves {health.model} (pid {health.pid})")
+
+
+async def _start_embedded(embedded: EmbeddedGraph, tell: Tell) -> None:
+    try:
+        await embedded.start()
+        tell(f"shoal graph: embedded at {embedded.target('user').uri}")
+    except DaemonError as error:
+        # Turns are accepted all the same and wait in the journal, as they do whenever a graph is down.
+        log.error("embedded_graph_down", error=str(error))
+        tell(f"shoal graph: down, turns wait in the journal ({error})")
+
+
+async def _stop_sync(sync: ContextSync, drain_timeout_s: float) -> None:
+    await sync.drain(drain_timeout_s)
+    await sync.stop()
+
+
+@contextlib.contextmanager
+def _sole_owner(settings: Settings) -> Iterator[None]:
+    """Hold the data folder: two daemons on one journal would each believe in their own cursor. Raises: HomeInUse."""
+    path = settings.home / "daemon.lock"
+    with path.open("a+") as lock:
+        path.chmod(0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise HomeInUse(f"a daemon (pid {lock.read().strip() or 'unknown'}) works on {settings.home}") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _on_signals(stopping: asyncio.Event) -> None:
+    """The first signal drains, a second one ends the process at once: the journal holds what was accepted."""
+    loop = asyncio.get_running_loop()
+
+    def received(number: signal.Signals) -> None:
+        if stopping.is_set():
+            os._exit(128 + number)
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, received, number)
+
+
+async def _observe(runtime: Runtime, sync: ContextSync, metrics: Metrics) -> None:
+    """Keep the gauges that nothing pushes up to date."""
+    while True:
+        for state in sync.states():
+            metrics.queue_depth.labels(state.graph).set(state.depth)
+            metrics.queue_age.labels(state.graph).set(state.oldest_age_s)
+            metrics.graph_up.labels(state.graph).set(state.connected)
+            metrics.dead_letters.labels(state.graph).set(state.dead)
+        with contextlib.suppress(ActorError):
+            for health in await runtime.health():
+                replica = (health.slm, str(health.replica))
+                metrics.actor_up.labels(*replica).set(health.state == "serving")
+                metrics.restarts.labels(*replica).set(health.restarts)
+                metrics.actor_memory.labels(*replica).set(health.rss_bytes)
+        await asyncio.sleep(OBSERVE_EVERY_S)

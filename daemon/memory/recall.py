@@ -1,0 +1,122 @@
+"""What is remembered, read back from the graphs for a person to see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from rapidfuzz import fuzz
+
+from daemon.memory.graph import GraphStore, Target
+from daemon.memory.graph_transaction import GraphTransaction
+from daemon.memory.records import Edge, GraphName, Node
+
+OPEN = ("asserted", "uncertain")
+"""Statuses of facts that still hold; the others tell what once was, or was taken back."""
+
+SELF = frozenset({"me", "i", "you", "user", "myself"})
+AGENT_KINDS = ("Episode", "Topic", "Preference", "Correction")
+SIMILAR = 88.0
+
+
+class Memory:
+    """Reads both graphs. Every method raises GraphUnavailable or GraphRefused when a graph does not answer."""
+
+    def __init__(self, stores: Mapping[GraphName, GraphStore], locate: Callable[[GraphName], Target]) -> None:
+        self._stores = stores
+        self._locate = locate
+
+    def where(self, graph: GraphName) -> str:
+        """The graph's address, without its password."""
+        target = self._locate(graph)
+        return f"{target.uri}/{target.database}".rstrip("/")
+
+    async def facts(self, user: str, name: str = "", *, closed: bool = True) -> list[dict[str, Any]]:
+        """Facts about an entity (by name, alias, or "me"), or all of a user's; latest said first.
+
+        `closed` includes those that no longer hold. An entity that nobody has named gives an empty list.
+        """
+
+        async def read(tx: GraphTransaction) -> list[dict[str, Any]]:
+            entities = {node.id: node for node in await tx.nodes("Entity", user=user)}
+            wanted = [node.id for node in named(entities.values(), name)] if name else list(entities)
+            edges = [
+                edge
+                for edge in (await tx.edges([(node_id, None) for node_id in wanted]) if wanted else [])
+                # Structural relationships are in capitals, facts carry a status.
+                if "status" in edge.properties and (closed or edge.properties["status"] in OPEN)
+            ]
+            said_in = {_last(edge) for edge in edges} - {""}
+            said = {node.id: node for node in await tx.nodes("Utterance", ids=sorted(said_in))} if said_in else {}
+            return [_fact(edge, entities, said) for edge in edges]
+
+        found = await self._stores["user"].read(read)
+        return sorted(found, key=lambda fact: (-float(fact["last_said_at"] or 0.0), fact["predicate"], fact["id"]))
+
+    async def agent_nodes(self, user: str) -> list[dict[str, Any]]:
+        """What the agent graph holds of a user: episodes, topics, preferences, corrections."""
+
+        async def read(tx: GraphTransaction) -> list[dict[str, Any]]:
+            return [
+                {
+                    **node.properties,
+                    "kind": kind,
+                    "what": str(node.properties.get("what") or node.properties.get("name", "")),
+                }
+                for kind in AGENT_KINDS
+                for node in await tx.nodes(kind, user=user)
+            ]
+
+        return sorted(
+            await self._stores["agent"].read(read), key=lambda node: (AGENT_KINDS.index(node["kind"]), node["id"])
+        )
+
+
+def named(entities: Iterable[Node], name: str) -> list[Node]:
+    """The entities that a person may mean by a name: exactly, else by the nearest spelling."""
+    wanted = name.casefold().strip()
+    if wanted in SELF:
+        return [node for node in entities if node.properties.get("role") == "user"]
+    spelt = [(node, [spelling.casefold() for spelling in _spellings(node)]) for node in entities]
+    exact = [node for node, spellings in spelt if wanted in spellings]
+    if exact:
+        return exact
+    scored = [(max((fuzz.ratio(wanted, each) for each in spellings), default=0.0), node) for node, spellings in spelt]
+    best = max((score for score, _ in scored), default=0.0)
+    return [node for score, node in scored if score == best] if best >= SIMILAR else []
+
+
+def shown_name(node: Node) -> str:
+    """An entity's name as a person would say it: "you", "your sister", "Tom's wife", "Emma"."""
+    properties = node.properties
+    role, name, owner = properties.get("role"), str(properties.get("name", "")), properties.get("owner")
+    if role in ("user", "group", "agent"):
+        return {"user": "you", "group": "you and others", "agent": "the assistant"}[str(role)]
+    if owner and name in _texts(properties.get("nominals")):
+        return f"{'your' if owner == 'user' else f'{owner}’s'} {name}"
+    return name
+
+
+def _fact(edge: Edge, entities: Mapping[str, Node], said: Mapping[str, Node]) -> dict[str, Any]:
+    utterance = said.get(_last(edge))
+    return {
+        **edge.properties,
+        "id": edge.id,
+        "subject": shown_name(entities[edge.start]) if edge.start in entities else "",
+        "predicate": edge.type,
+        "object": shown_name(entities[edge.end]) if edge.end in entities else "",
+        "last_said_at": edge.properties.get("last_said_at"),
+        "said_as": str(utterance.properties.get("text", "")) if utterance else "",
+    }
+
+
+def _last(edge: Edge) -> str:
+    return next(reversed(_texts(edge.properties.get("utterances"))), "")
+
+
+def _spellings(node: Node) -> list[str]:
+    return [str(node.properties.get("name", "")), *_texts(node.properties.get("aliases")), shown_name(node)]
+
+
+def _texts(value: object) -> list[str]:
+    return [str(each) for each in value] if isinstance(value, list) else []
