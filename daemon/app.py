@@ -22,7 +22,7 @@ from config.settings import Settings
 from daemon.errors import DaemonError, HomeInUse
 from daemon.handlers import Handlers
 from daemon.memory.agent_graph import AgentGraphProjection
-from daemon.memory.context_sync import ContextSync
+from daemon.memory.context_sync import ContextSync, Projection
 from daemon.memory.embedded import EmbeddedGraph
 from daemon.memory.graph import GraphStore, Target, configured_target
 from daemon.memory.journal import GRAPHS, Journal
@@ -99,7 +99,7 @@ async def running(settings: Settings, tell: Tell = lambda _line: None) -> AsyncI
             target = configured_target(settings.graph, graph)
             if target is None:
                 assert embedded is not None  # noqa: S101 - made whenever a graph has no target of its own
-                target = embedded.target(graph)
+                target = embedded.locate(graph)
             return target
 
         stores = {graph: GraphStore(graph, partial(locate, graph), settings.graph) for graph in GRAPHS}
@@ -107,7 +107,7 @@ async def running(settings: Settings, tell: Tell = lambda _line: None) -> AsyncI
             stack.push_async_callback(graph_store.close)
 
         turns = Turns(settings, Orchestrator(runtime, settings.turn.deadline_s), journal, metrics)
-        projections = {"user": UserGraphProjection(), "agent": AgentGraphProjection()}
+        projections: dict[GraphName, Projection] = {"user": UserGraphProjection(), "agent": AgentGraphProjection()}
         sync = ContextSync(
             journal, stores, projections, settings.sync, turns.complete, lambda *stored: handlers.on_stored(*stored)
         )
@@ -138,7 +138,7 @@ def _runtime(settings: Settings) -> Runtime:
 
 def _embedded(settings: Settings) -> EmbeddedGraph | None:
     needed = any(configured_target(settings.graph, graph) is None for graph in GRAPHS)
-    return EmbeddedGraph(settings.embedded_root, settings.graph.embedded) if needed else None
+    return EmbeddedGraph(settings.embedded_root, settings.graph) if needed else None
 
 
 async def _start_runtime(runtime: Runtime, tell: Tell) -> None:
@@ -150,7 +150,7 @@ async def _start_runtime(runtime: Runtime, tell: Tell) -> None:
 async def _start_embedded(embedded: EmbeddedGraph, tell: Tell) -> None:
     try:
         await embedded.start()
-        tell(f"shoal graph: embedded at {embedded.target('user').uri}")
+        tell(f"shoal graph: embedded at {embedded.locate('user').uri}")
     except DaemonError as error:
         # Turns are accepted all the same and wait in the journal, as they do whenever a graph is down.
         log.error("embedded_graph_down", error=str(error))

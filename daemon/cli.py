@@ -88,6 +88,16 @@ def start(
 
 
 @app.command()
+def demo(
+    about: Annotated[str, typer.Option(help="Whom the demonstration recalls.")] = "Emma",
+) -> None:
+    """Play a conversation into a fresh daemon in a temporary folder, and show what became of it."""
+    from daemon.demo import play
+
+    asyncio.run(play(about))
+
+
+@app.command()
 def stop(context: typer.Context) -> None:
     """Stop the daemon: it refuses new turns, finishes those under way and leaves the rest in the journal."""
 

@@ -1,0 +1,49 @@
+# Shoal. `make help` lists what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-test install-train demo check test bench clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("Shoal needs Python 3.11 or newer: make PYTHON=python3.11 …" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) install -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/.installed-train: $(VENV)/.installed-test
+	$(PIP) install -c constraints.txt -e '.[train]'
+	@touch $@
+
+install: $(VENV)/.installed ## Install Shoal into .venv
+install-test: $(VENV)/.installed-test ## Install what the checks and tests need
+install-train: $(VENV)/.installed-train ## Install what training needs (torch: 5 GB on Linux)
+
+demo: install ## Play a conversation into a fresh daemon and show the graph it becomes
+	$(BIN)/shoal demo
+
+check: install-test ## Lint, types, boundaries between the rooms
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check ## Every check and every test
+	$(BIN)/python -m pytest
+
+bench: install-test ## Measure every promise and print it beside its figure
+	$(BIN)/python -m tests.bench
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
