@@ -32,6 +32,7 @@ class Predicate:
     symmetric: bool = False
     functional: bool = False
     inverse: str | None = None
+    opposite: str | None = None
     aliases: tuple[str, ...] = ()
 
     def joins(self, subject_type: str, object_type: str) -> bool:
@@ -81,6 +82,7 @@ class _PredicateEntry(BaseModel):
     symmetric: bool = False
     functional: bool = False
     inverse: str | None = None
+    opposite: str | None = None
     aliases: list[str] = []
 
 
@@ -98,6 +100,8 @@ class _SchemaFile(BaseModel):
             for entity_type in [*predicate.domain, *predicate.range]:
                 if entity_type != ANY and entity_type not in self.entity_types:
                     raise ValueError(f"{name}: no entity type {entity_type!r}")
+            if predicate.opposite and predicate.opposite not in self.predicates:
+                raise ValueError(f"{name}: no predicate {predicate.opposite!r} to be the opposite")
         for source, target in self.wire_type.items():
             if source not in self.entity_types or target not in self.entity_types:
                 raise ValueError(f"wire_type {source}: {target}: no such entity type")
@@ -139,5 +143,5 @@ def _predicate(name: str, entry: _PredicateEntry) -> Predicate:
 
     return Predicate(
         name, entry.category, types(entry.domain), types(entry.range), entry.says,
-        entry.symmetric, entry.functional, entry.inverse, tuple(entry.aliases),
+        entry.symmetric, entry.functional, entry.inverse, entry.opposite, tuple(entry.aliases),
     )  # fmt: skip

@@ -64,3 +64,14 @@ def test_a_broken_schema_is_refused(tmp_path: Path, broken: str) -> None:
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SchemaError):
         load_schema(tmp_path / "none.yaml")
+
+
+def test_opposites_are_known_predicates_and_name_each_other() -> None:
+    predicates = load_schema().predicates
+    opposed = {name: predicate.opposite for name, predicate in predicates.items() if predicate.opposite}
+    assert opposed == {"likes": "dislikes", "dislikes": "likes"}
+
+
+def test_an_opposite_must_be_a_predicate(tmp_path: Path) -> None:
+    with pytest.raises(SchemaError, match="opposite"):
+        load_schema(write(tmp_path, SMALL.replace("says: home}", "says: home, opposite: leaves}")))
