@@ -59,3 +59,9 @@ class StartTimeout(ActorError):
     """A host did not load its model in time."""
 
     code = "start_timeout"
+
+
+class RayFailed(ActorError):
+    """Ray cannot be started or joined."""
+
+    code = "ray_failed"

@@ -9,16 +9,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from actors.errors import ActorError, SlmDisabled, SlmUnavailable, UnknownSlm
+from actors.errors import SlmDisabled, SlmUnavailable, UnknownSlm
 from actors.host import HostSpec
 from actors.messages import Answer, HostHealth, Request
 from config.settings import SlmSettings
 
-HEALTH_TIMEOUT_S = 1.0
+ARRIVAL_GRACE_S = 1.0
 
 
 class Replica(Protocol):
-    """A host, wherever it lives. See `actors.host.Host` for the methods; all errors are ActorErrors."""
+    """A host, wherever it lives: see `actors.host.Host`. `health` never raises, the others ActorErrors alone."""
 
     @property
     def up(self) -> bool: ...
@@ -39,19 +39,18 @@ class Berth:
         self.spec = spec
         self.replica = replica
         self.outstanding = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
 
     async def call(self, request: Request, remaining_s: float) -> Answer:
         self.outstanding += 1
+        self.idle.clear()
         try:
             return await self.replica.handle(request, remaining_s)
         finally:
             self.outstanding -= 1
-
-    async def health(self) -> HostHealth:
-        with suppress(TimeoutError, ActorError):
-            async with asyncio.timeout(HEALTH_TIMEOUT_S):
-                return await self.replica.health()
-        return HostHealth(self.spec.slm, self.spec.replica, "down", "", 0, self.outstanding, 0, 0, 0)
+            if not self.outstanding:
+                self.idle.set()
 
 
 class Fleet:
@@ -88,14 +87,17 @@ class Fleet:
         raise failures[0]
 
     async def health(self) -> Sequence[HostHealth]:
-        """Every replica's state; "down" for one that does not answer within HEALTH_TIMEOUT_S."""
-        return await asyncio.gather(*(berth.health() for berths in self._berths.values() for berth in berths))
+        """Every replica's state."""
+        return await asyncio.gather(*(berth.replica.health() for berths in self._berths.values() for berth in berths))
 
     async def drain(self, timeout_s: float) -> None:
         """Refuse new calls and drain every replica at once. Never raises for a replica that is lost."""
         self._open = False
-        drains = (berth.replica.drain(timeout_s) for berths in self._berths.values() for berth in berths)
-        await asyncio.gather(*drains, return_exceptions=True)
+        berths = [berth for berths in self._berths.values() for berth in berths]
+        await asyncio.gather(*(berth.replica.drain(timeout_s) for berth in berths), return_exceptions=True)
+        with suppress(TimeoutError):  # a host that has answered everything may be ahead of its last answers
+            async with asyncio.timeout(ARRIVAL_GRACE_S):
+                await asyncio.gather(*(berth.idle.wait() for berth in berths))
 
     def _find(self, slm: str) -> list[Berth]:
         if slm not in self._slms:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import pytest
 from actors.contract import Runtime
 from actors.local_runtime import LocalRuntime
 from actors.messages import Request, Turn
-from config.settings import Settings, load_settings
+from actors.ray_runtime import RayRuntime, connect
+from config.settings import RaySettings, Settings, load_settings
 from registry.active import ActivePointers
 from registry.store import Store
 from registry.versions import Manifest, describe_files
@@ -69,32 +71,49 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
     gate.open()
 
 
-def scripted_settings(home: Path, **slms: dict[str, Any]) -> Settings:
+def scripted_settings(home: Path, ray: dict[str, Any] | None = None, **slms: dict[str, Any]) -> Settings:
     """Settings whose small models are the scripted one, changed by `scripted`, and further blocks."""
     block = {"implementation": "tests.contract.slms:Scripted", "model": "scripted", "events": ["text"]}
     off = {name: {"enabled": False} for name in ("encoder", "extractor", "classifier")}
     slm = {**off, **slms, "scripted": block | slms.get("scripted", {})}
-    return load_settings(overrides={"home": str(home), "runtime_dir": str(home / "run"), "slm": slm}).settings
+    tree = {"home": str(home), "runtime_dir": str(home / "run"), "slm": slm, "ray": ray or {}}
+    return load_settings(overrides=tree).settings
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(scope="session")
+def shared_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RaySettings]:
+    """One private Ray for the whole run: runtimes that start beside it use it and leave it running."""
+    settings = load_settings().settings
+    lane = ThreadPoolExecutor(1)  # Ray's processes end with the thread that started them
+    lane.submit(connect, settings.ray, tmp_path_factory.mktemp("ray")).result()
+    yield settings.ray
+    import ray
+
+    lane.submit(ray.shutdown).result()
+    lane.shutdown()
+
+
+@pytest.fixture(params=["local", "ray"])
 def kind(request: pytest.FixtureRequest) -> str:
+    if request.param == "ray":
+        request.getfixturevalue("shared_ray")
     return str(request.param)
 
 
 @pytest.fixture
 async def start(kind: str, models: Models, tmp_path: Path) -> AsyncIterator[Start]:
     """Start a runtime of the kind under test; keywords change the settings' blocks."""
-    running: list[Runtime] = []
+    runtimes: list[Runtime] = []
 
-    async def start(**slms: dict[str, Any]) -> Runtime:
-        runtime = LocalRuntime(scripted_settings(tmp_path, **slms), models.root)
+    async def start(**blocks: dict[str, Any]) -> Runtime:
+        settings = scripted_settings(tmp_path, **blocks)
+        runtime = (RayRuntime if kind == "ray" else LocalRuntime)(settings, models.root)
+        runtimes.append(runtime)
         await runtime.start()
-        running.append(runtime)
         return runtime
 
     yield start
-    for runtime in running:
+    for runtime in runtimes:
         await runtime.stop(0.1)
 
 
