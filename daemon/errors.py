@@ -155,7 +155,13 @@ class GraphUnavailable(DaemonError):
     code = "graph_unavailable"
 
 
+class GraphMisconfigured(GraphUnavailable):
+    """The graph's server refuses the login or the database: the settings must change before it can be reached."""
+
+    code = "graph_misconfigured"
+
+
 class GraphRefused(DaemonError):
-    """The graph refuses the login or the data."""
+    """The graph will never take this data."""
 
     code = "graph_refused"
