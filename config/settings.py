@@ -3,26 +3,52 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as EnvironmentSettingsError
 
 DEFAULTS = Path(__file__).parent / "defaults.toml"
 SCHEMA = Path(__file__).parent / "schema.yaml"
 
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+
+LOCAL_URI = re.compile(r"unix:///.+|tcp://(127\.0\.0\.1|localhost|\[::1\]):\d{1,5}")
+BOLT_URI = re.compile(r"(bolt|neo4j)(\+s|\+ssc)?://[^\s/?#]+/?")
+
+
+def _bolt_uri(value: str) -> str:
+    if value and not BOLT_URI.fullmatch(value):
+        raise ValueError("allowed are bolt://HOST:PORT and neo4j://HOST:PORT, with +s or +ssc for TLS, or nothing")
+    return value
+
+
+BoltUri = Annotated[str, AfterValidator(_bolt_uri)]
 
 
 class SettingsError(Exception):
     """A setting that Shoal cannot use; its text is one line per fault, fit for a person."""
+
+    code = "invalid_settings"
 
 
 class Block(BaseModel):
@@ -54,8 +80,8 @@ class ServerSettings(Block):
     @field_validator("uri")
     @classmethod
     def _local_only(cls, value: str) -> str:
-        if value and not value.startswith(("unix:///", "tcp://127.0.0.1:", "tcp://localhost:", "tcp://[::1]:")):
-            raise ValueError("unix:///absolute/path or tcp:// on a loopback address")
+        if value and not LOCAL_URI.fullmatch(value):
+            raise ValueError("allowed are unix:///absolute/path and tcp:// with a loopback address and a port")
         return value
 
 
@@ -113,11 +139,18 @@ class SyncSettings(Block):
     retry_max_s: Seconds
     attempts: Count
 
+    @field_validator("retry_max_s")
+    @classmethod
+    def _not_below_the_first(cls, value: float, info: ValidationInfo) -> float:
+        if value < info.data.get("retry_min_s", value):
+            raise ValueError("allowed is retry_min_s or more")
+        return value
+
 
 class GraphTarget(Block):
     """One graph's server and database; empty values fall back to the shared ones."""
 
-    uri: str
+    uri: BoltUri
     database: str
 
 
@@ -131,7 +164,7 @@ class EmbeddedSettings(Block):
 class GraphSettings(Block):
     """The databases that hold the user graph and the agent graph."""
 
-    uri: str
+    uri: BoltUri
     username: str
     password: SecretStr
     connect_timeout_s: Seconds
@@ -150,7 +183,16 @@ class MetricsSettings(Block):
 
 
 def _folder(value: object) -> object:
-    return Path(value).expanduser() if isinstance(value, str) and value else value
+    """A relative folder would be another one for each program that is started elsewhere."""
+    if not isinstance(value, (str, Path)):
+        return value
+    folder = Path(value).expanduser()
+    if not folder.is_absolute():
+        raise ValueError("allowed is an absolute path; ~ stands for your home")
+    return folder
+
+
+Folder = Annotated[Path, BeforeValidator(_folder)]
 
 
 class Settings(BaseSettings):
@@ -158,8 +200,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="SHOAL_", env_nested_delimiter="__")
 
-    home: Annotated[Path, BeforeValidator(_folder)]
-    runtime_dir: Annotated[Path, BeforeValidator(_folder)]
+    home: Folder
+    runtime_dir: Folder
     runtime: Literal["ray", "local"]
     user: Annotated[str, Field(min_length=1, max_length=128)]
     log: LogSettings
@@ -184,13 +226,31 @@ class Settings(BaseSettings):
         """Only what `load_settings` merged: it keeps where each value came from."""
         return (init_settings,)
 
+    @field_validator("home", mode="before")
+    @classmethod
+    def _platforms_home(cls, value: object) -> object:
+        return platformdirs.user_data_path("shoal", appauthor=False) if value == "" else value
+
+    @field_validator("runtime_dir", mode="before")
+    @classmethod
+    def _sessions_runtime_dir(cls, value: object, info: ValidationInfo) -> object:
+        if value != "":
+            return value
+        # Without a session's runtime folder a shared /tmp would be the fallback: the data folder is private.
+        runtime = os.environ.get("XDG_RUNTIME_DIR")
+        return Path(runtime, "shoal") if runtime else info.data.get("home", Path("/")) / "run"
+
     @field_validator("slm")
     @classmethod
     def _known_predecessors(cls, slms: dict[str, SlmSettings]) -> dict[str, SlmSettings]:
         for name, slm in slms.items():
             for before in slm.after:
                 if before not in slms:
-                    raise ValueError(f"slm.{name}.after names {before!r}; known are {', '.join(slms)}")
+                    raise ValueError(f"{name}.after names {before!r}; known are {', '.join(slms)}")
+        try:
+            TopologicalSorter({name: slm.after for name, slm in slms.items()}).prepare()
+        except CycleError as error:
+            raise ValueError(f"each of these is to run after the next: {', '.join(error.args[1])}") from None
         return slms
 
     @property
@@ -220,9 +280,8 @@ class LoadedSettings:
 
 
 def user_file() -> Path:
-    """Where a person keeps settings: `SHOAL_CONFIG`, else `shoal.toml` in the platform's folder."""
-    named = os.environ.get("SHOAL_CONFIG")
-    return Path(named) if named else platformdirs.user_config_path("shoal", appauthor=False) / "shoal.toml"
+    """Where a person keeps settings when no file is named: `shoal.toml` in the platform's folder."""
+    return platformdirs.user_config_path("shoal", appauthor=False) / "shoal.toml"
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -243,9 +302,10 @@ def load_settings(file: Path | None = None, overrides: Mapping[str, Any] | None 
     Raises:
         SettingsError: an unknown key or a bad value; one line each names key, value, what is allowed and its origin.
     """
-    chosen = file or user_file()
+    named = file or (Path(os.environ["SHOAL_CONFIG"]).expanduser() if os.environ.get("SHOAL_CONFIG") else None)
+    chosen = named or user_file()
     layers: list[tuple[str, Mapping[str, Any]]] = [("default", read_toml(DEFAULTS))]
-    if file or chosen.exists():
+    if named or chosen.exists():
         layers.append((str(chosen), read_toml(chosen)))
     layers.append(("environment", _environment()))
     layers.append(("command line", overrides or {}))
@@ -255,13 +315,11 @@ def load_settings(file: Path | None = None, overrides: Mapping[str, Any] | None 
     for origin, layer in layers:
         _merge(merged, layer)
         origins.update({key: origin for key, _ in flatten(layer)})
-    if not merged["home"]:
-        merged["home"] = platformdirs.user_data_path("shoal", appauthor=False)
-    if not merged["runtime_dir"]:
-        # Without a session's runtime folder a shared /tmp would be the fallback: the data folder is private.
-        runtime = os.environ.get("XDG_RUNTIME_DIR")
-        merged["runtime_dir"] = Path(runtime, "shoal") if runtime else Path(merged["home"], "run")
+    # BaseSettings would take a key with an underscore in front for an option of its own.
+    private = [key for key in merged if key.startswith("_")]
     try:
+        if private:
+            raise SettingsError("\n".join(_unknown((key,), merged[key], origins) for key in private))
         return LoadedSettings(Settings(**merged), origins)
     except ValidationError as error:
         raise SettingsError("\n".join(_faults(error, origins))) from None
@@ -278,35 +336,78 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def _environment() -> dict[str, Any]:
     """What `SHOAL_` variables set; `SHOAL_CONFIG` and `SHOAL_TEST_…` are not settings."""
-    for variable in os.environ:
+    tree: dict[str, Any] = {}
+    source = EnvSettingsSource(Settings)
+    for variable, value in sorted(os.environ.items()):  # sorted: a block's JSON comes before one key of it
         name = variable.removeprefix("SHOAL_").lower()
         if not variable.startswith("SHOAL_") or name == "config" or name.startswith("test_"):
             continue
         if name.split("__")[0] not in Settings.model_fields:
             raise SettingsError(
-                f"{variable}: no such setting; known are {', '.join(Settings.model_fields)} (parts joined by __)"
+                f"{variable} = {_shown(name, value)}: no such setting; known are {', '.join(Settings.model_fields)}, "
+                "their parts joined by __"
             )
-    try:
-        return EnvSettingsSource(Settings)()
-    except EnvironmentSettingsError as error:
-        raise SettingsError(f"environment: {error}") from error
+        source.env_vars = {variable.lower(): value}
+        try:
+            _merge(tree, source())
+        except EnvironmentSettingsError:
+            raise SettingsError(
+                f'{variable} = {_shown(name, value)}: allowed is JSON here, such as ["a", "b"] or {{"key": 1}}'
+            ) from None
+    return tree
 
 
 def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
     for key, value in layer.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+        if isinstance(value, Mapping):
+            if not isinstance(into.get(key), dict):
+                into[key] = {}
             _merge(into[key], value)
         else:
-            into[key] = dict(value) if isinstance(value, Mapping) else value
+            into[key] = value
 
 
 def _faults(error: ValidationError, origins: Mapping[str, str]) -> Iterator[str]:
     for fault in error.errors(include_url=False):
-        key = ".".join(str(part) for part in fault["loc"])
-        origin = origins.get(key, "")
-        where = f" ({origin})" if origin else ""
         if fault["type"] == "extra_forbidden":
-            yield f"{key}: no such setting{where}"
-        else:
-            shown = "" if isinstance(fault["input"], Mapping) else f" = {fault['input']!r}"
-            yield f"{key}{shown}: {fault['msg'][0].lower()}{fault['msg'][1:]}{where}"
+            yield _unknown(fault["loc"], fault["input"], origins)
+            continue
+        key = ".".join(str(part) for part in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        shown = "" if fault["type"] == "missing" else f" = {_shown(key, fault['input'])}"
+        yield f"{key}{shown}: {message[0].lower()}{message[1:]}{_where(key, origins)}"
+
+
+def _unknown(location: tuple[int | str, ...], value: object, origins: Mapping[str, str]) -> str:
+    key = ".".join(str(part) for part in location)
+    return (
+        f"{key} = {_shown(key, value)}: no such setting; known are {', '.join(_known(location))}{_where(key, origins)}"
+    )
+
+
+def _known(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the block of this location has."""
+    block: type[BaseModel] = Settings
+    for part in location[:-1]:
+        if block is Settings and part == "slm":
+            block = SlmSettings
+        elif part in block.model_fields:
+            annotation = block.model_fields[str(part)].annotation
+            block = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else block
+    return list(block.model_fields)
+
+
+def _shown(key: str, value: object) -> str:
+    if "password" in key.lower():
+        return "***"
+    return "{…}" if isinstance(value, Mapping) else repr(value)
+
+
+def _where(key: str, origins: Mapping[str, str]) -> str:
+    """The layer that set the key, else something below it, else something beside it."""
+    while key:
+        found = [origin for known, origin in origins.items() if f"{known}.".startswith(f"{key}.")]
+        if found:
+            return f" ({next((origin for origin in found if origin != 'default'), 'default')})"
+        key = key.rpartition(".")[0]
+    return ""
