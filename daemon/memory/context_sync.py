@@ -7,17 +7,15 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import structlog
 
 from config.settings import SyncSettings
 from daemon.errors import GraphRefused, GraphUnavailable
+from daemon.memory.graph_transaction import GraphTransaction
 from daemon.memory.journal import Journal
 from daemon.memory.records import Entry, GraphName, TurnRecord, Writes
-
-if TYPE_CHECKING:  # a test of the order of things needs no database driver
-    from daemon.memory.graph import GraphTransaction
 
 COMPLETION_ATTEMPTS = 3
 log = structlog.get_logger(__name__)
@@ -226,12 +224,11 @@ class _Worker:
         self._failures = 0
         self._batches += 1
         self._applied += len(entries)
-        backlog = self._journal.backlog(self._graph)
-        ages_s = [backlog.age_s(entry.seq) for entry in entries]
         self._drop_notes(entries)
+        backlog = self._journal.backlog(self._graph)
+        for entry in entries:
+            self._stored(self._graph, entry, backlog.age_s(entry.seq))
         await self._journal.mark_synced(self._graph, entries[-1].seq)
-        for entry, age_s in zip(entries, ages_s, strict=True):
-            self._stored(self._graph, entry, age_s)
 
     async def _set_aside(self, entry: Entry, error: Exception) -> None:
         # A graph that refuses an empty write too is itself at fault: then the entry waits, however long.
