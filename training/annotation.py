@@ -13,7 +13,8 @@ from actors.messages import ROLES, Extraction, Mention, PronounLink, Relation, U
 from config.schema import Schema
 from training.errors import AnnotationError
 
-Triple: TypeAlias = tuple[str, str, str]
+Parts: TypeAlias = tuple[str, ...]
+"""Subject, predicate and object, and what else an `X:` line says of them."""
 
 STYLES = frozenset(
     ("simple", "complex", "conversational", "ambiguous", "correction", "question", "chitchat", "partial", "reasoning")
@@ -31,7 +32,7 @@ class Example:
     context: tuple[Utterance, ...]
     text: str
     gold: Extraction
-    corrections: tuple[tuple[Triple, Triple], ...] = ()
+    corrections: tuple[tuple[Parts, Parts], ...] = ()
 
 
 def read_examples(files: Iterable[Path], schema: Schema) -> list[Example]:
@@ -93,7 +94,7 @@ def _from_jsonl(lines: Sequence[str], path: Path, schema: Schema) -> Iterator[Ex
 
 
 def _from_record(record: Mapping[str, Any]) -> Example:
-    corrections = tuple((_triple(pair["wrong"]), _triple(pair["right"])) for pair in record.get("corrections", ()))
+    corrections = tuple((_parts(pair["wrong"]), _parts(pair["right"])) for pair in record.get("corrections", ()))
     return Example(
         record["id"],
         record["category"],
@@ -137,7 +138,7 @@ def _parse(block: Sequence[str], origin: str, default_status: str) -> Example:
     links: list[PronounLink] = []
     context: list[Utterance] = []
     relations: list[Relation] = []
-    corrections: list[tuple[Triple, Triple]] = []
+    corrections: list[tuple[Parts, Parts]] = []
     for line in block:
         tag, _, rest = line.partition(":")
         if line.startswith("@"):
@@ -156,7 +157,7 @@ def _parse(block: Sequence[str], origin: str, default_status: str) -> Example:
             relations.append(_relation(rest, default_status))
         elif tag == "X":
             wrong, _, right = rest.partition("->")
-            corrections.append((_triple(wrong.split(";")), _triple(right.split(";"))))
+            corrections.append((_parts(wrong.split(";")), _parts(right.split(";"))))
         else:
             raise ValueError(f"no such line: {line}")
     if not text:
@@ -194,9 +195,10 @@ def _relation(line: str, default_status: str) -> Relation:
     return Relation(subject, predicate, object_, *(statuses or [default_status]), 1.0, *times)
 
 
-def _triple(parts: Sequence[str]) -> Triple:
-    subject, predicate, object_ = (part.strip() for part in parts)
-    return subject, predicate, object_
+def _parts(parts: Sequence[str]) -> Parts:
+    if len(parts) < 3:
+        raise ValueError(f"a triple needs three parts: {'; '.join(parts)}")
+    return tuple(part.strip() for part in parts)
 
 
 def _checked(example: Example, schema: Schema) -> Example:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from training.annotation import Example
+from config.schema import Schema
+from training.annotation import Example, read_examples
+from training.errors import TrainingError
 
 CONVERSATIONS = Path(__file__).parent / "data" / "conversations"
 HELD_OUT_SHARE = 0.15
@@ -20,9 +23,9 @@ def conversation_files() -> list[Path]:
     return sorted(CONVERSATIONS.glob("*.txt"))
 
 
-def is_held_out(key: str) -> bool:
+def is_held_out(key: str, share: float = HELD_OUT_SHARE) -> bool:
     """Whether the thing that `key` names is held out: the same answer on every machine, for ever."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") < HELD_OUT_SHARE * 2**64
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") < share * 2**64
 
 
 def held_out_ids(examples: Sequence[Example]) -> set[str]:
@@ -31,6 +34,28 @@ def held_out_ids(examples: Sequence[Example]) -> set[str]:
     Give all the data there is: a turn's side depends on what quotes it.
     """
     return {id_ for id_, key in conversation_keys(examples).items() if is_held_out(key)}
+
+
+def choose(examples: Sequence[Example], split: str, schema: Schema) -> list[Example]:
+    """The examples of a split: "all", "train" or "held_out".
+
+    An example is held out where our own data would put it: other files may quote it.
+
+    Raises:
+        TrainingError: there is no such split, or it is empty.
+    """
+    if split == "all":
+        return list(examples)
+    if split not in ("train", "held_out"):
+        raise TrainingError(f"no split {split!r}; there are all, train and held_out")
+    own = read_examples(conversation_files(), schema)
+    # Ids are line numbers and change as files grow; what is said does not.
+    everything = [replace(e, id=f"{number}") for number, e in enumerate([*examples, *own])]
+    held_out = held_out_ids(everything)
+    chosen = [e for number, e in enumerate(examples) if (str(number) in held_out) == (split == "held_out")]
+    if not chosen:
+        raise TrainingError(f"the split {split} holds none of the {len(examples)} examples")
+    return chosen
 
 
 def conversation_keys(examples: Iterable[Example]) -> dict[str, str]:

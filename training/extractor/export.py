@@ -1,0 +1,115 @@
+"""From trained weights to the files that the extractor runs: two int8 ONNX graphs and what they are read with."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from torch import nn
+
+from actors.extractor import ExtractorConfig
+from config.settings import SCHEMA
+from training.encoder.export import forget_origin
+from training.extractor.model import Network, Shape
+
+_OPSET = 18
+
+
+def load_checkpoint(path: Path) -> Network:
+    """The network that a training run saved, ready to be run."""
+    saved = torch.load(path, weights_only=True)
+    network = Network(Shape(**saved["shape"]))
+    network.load_state_dict(saved["weights"])
+    return network.eval()
+
+
+def write_version(
+    network: Network, tokenizer: Path, config: ExtractorConfig, folder: Path, *, quantised: bool = True
+) -> None:
+    """Fill `folder` with a version's files; `quantised=False` keeps float weights, to measure what int8 costs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(tokenizer, folder / "tokenizer.json")
+    shutil.copyfile(SCHEMA, folder / "schema.yaml")
+    (folder / "extractor.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, write in (("encoder", _export_encoder), ("pairs", _export_pairs)):
+            graph = Path(scratch, f"{name}.onnx")
+            write(network, graph)
+            if quantised:
+                _quantise(graph, folder / graph.name)
+            else:
+                shutil.copyfile(graph, folder / graph.name)
+            forget_origin(folder / graph.name)
+
+
+def _export_encoder(network: Network, target: Path) -> None:
+    ids = torch.randint(1000, 30000, (1, 24))
+    length = torch.export.Dim("length", min=4, max=512)
+    _export(
+        network.encoder,
+        (ids, torch.zeros_like(ids)),
+        target,
+        {"ids": {1: length}, "types": {1: length}},
+        ["tags", "correction", "hidden", "attention"],
+    )
+
+
+def _export_pairs(network: Network, target: Path) -> None:
+    shape, length, nodes = network.shape, torch.export.Dim("length", min=4, max=512), torch.export.Dim("nodes", min=3)
+    first = torch.arange(1, 8)[None]
+    inputs = (
+        torch.randn(1, 24, shape.width),
+        torch.rand(1, shape.heads, 24, 24),
+        first,
+        first,
+        torch.zeros_like(first),
+        torch.zeros(1, 7, 7, dtype=torch.long),
+    )
+    dynamic = {
+        "hidden": {1: length},
+        "attention": {2: length, 3: length},
+        "first": {1: nodes},
+        "last": {1: nodes},
+        "types": {1: nodes},
+        "distance": {1: nodes, 2: nodes},
+    }
+    _export(network.pairs, inputs, target, dynamic, ["relation", "status", "time", "link"])
+
+
+def _export(
+    module: nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    target: Path,
+    dynamic: dict[str, dict[int, torch.export.Dim]],
+    outputs: list[str],
+) -> None:
+    names = ["node_types" if name == "types" and "first" in dynamic else name for name in dynamic]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        torch.onnx.export(
+            module,
+            inputs,
+            str(target),
+            input_names=names,
+            output_names=outputs,
+            dynamic_shapes=dynamic,
+            dynamo=True,
+            external_data=False,
+            opset_version=_OPSET,
+            verbose=False,
+        )
+
+
+def _quantise(source: Path, target: Path) -> None:
+    quantize_dynamic(
+        source,
+        target,
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        op_types_to_quantize=["MatMul", "Gather"],
+        extra_options={"MatMulConstBOnly": True},
+    )

@@ -1,0 +1,182 @@
+"""Score an extractor on annotated conversation, strictly: exact spans, predicate, direction, antecedent's text."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from actors.contract import SLM
+from actors.messages import AGENT, USER, Extraction, Relation, Request, Turn, Utterance
+from config.schema import Schema, load_schema
+from training.annotation import Example, read_examples, to_record
+from training.splits import choose
+
+Fact: TypeAlias = tuple[Hashable, str]
+"""What a relation says, whichever way round a symmetric one is written."""
+Report: TypeAlias = dict[str, object]
+_BINS = 10
+_CORRECTED = 0.5
+
+
+class Tally:
+    """Counts of what was right, told and true, for entities and the rest."""
+
+    def __init__(self) -> None:
+        self.entity: Counter[str] = Counter()
+        self.relation: Counter[str] = Counter()
+        self.status: Counter[str] = Counter()
+        self.pronoun: Counter[str] = Counter()
+
+    def report(self) -> Report:
+        """Shares; a share of nothing is None."""
+        return {
+            "entity": _found(self.entity),
+            "relation": _found(self.relation),
+            "status": _accuracy(self.status),
+            "pronoun": _accuracy(self.pronoun) | {"precision": _share(self.pronoun["right"], self.pronoun["told"])},
+        }
+
+
+def evaluate(slm: SLM, files: Sequence[Path], split: str, predictions: Path | None) -> Report:
+    """Run `slm` on the examples of `files` that are in `split` ("all", "train" or "held_out") and score what it says.
+
+    What it says goes to `predictions`, in the data's own format, when that is given.
+
+    Raises:
+        AnnotationError: a file does not follow the annotation rules.
+        TrainingError: the split holds no example of these files.
+    """
+    schema = load_schema()
+    examples = choose(read_examples(files, schema), split, schema)
+    said: list[Extraction] = []
+    seconds: list[float] = []
+    for example in examples:
+        request = Request(as_turn(example))
+        began = time.perf_counter()
+        (result,) = slm.run([request])
+        seconds.append(time.perf_counter() - began)
+        if not isinstance(result, Extraction):
+            raise TypeError(f"an extractor gave {type(result).__name__}")
+        said.append(result)
+    if predictions:
+        records = (json.dumps(to_record(e, x), ensure_ascii=False) for e, x in zip(examples, said, strict=True))
+        predictions.write_text("".join(f"{record}\n" for record in records), encoding="utf-8")
+    latency_ms = {f"p{q}": round(float(np.percentile(seconds, q)) * 1e3, 2) for q in (50, 95, 99)}
+    return score(examples, said, schema) | {"latency_ms": latency_ms}
+
+
+def as_turn(example: Example) -> Turn:
+    """An example as the daemon would hand it over: speaker A of the data is the user."""
+    names = {"A": USER, "B": AGENT}
+    context = tuple(Utterance(names.get(said.speaker, said.speaker), said.text) for said in example.context)
+    return Turn(example.id, USER, example.id, USER, example.text, 0.0, context)
+
+
+def score(examples: Sequence[Example], said: Sequence[Extraction], schema: Schema) -> Report:
+    """Compare what a model said with the gold labels.
+
+    An entity is right with its exact span and type, a relation with both arguments' text, predicate and direction
+    (either, for a symmetric predicate), a status on a right relation, a pronoun with its antecedent's text.
+    """
+    overall = Tally()
+    by_category, by_predicate, by_style, by_type = (defaultdict[str, Tally](Tally) for _ in range(4))
+    sureness: list[tuple[float, bool]] = []
+    quiet = disturbed = 0
+    corrections: Counter[bool] = Counter()
+    for example, extraction in zip(examples, said, strict=True):
+        gold = example.gold
+        turn = (overall, by_category[example.category], by_style[example.style])
+
+        spans = {(m.start, m.end): m.type for m in gold.mentions}
+        told_spans = {(m.start, m.end): m.type for m in extraction.mentions}
+        for true, told in (
+            (spans.items(), "true"),
+            (told_spans.items(), "told"),
+            (spans.items() & told_spans.items(), "right"),
+        ):
+            for _, kind in true:
+                _add((*turn, by_type[kind]), "entity", told)
+
+        facts = {fact(r, schema): r for r in gold.relations}
+        told_facts = {fact(r, schema): r for r in extraction.relations}
+        for name, found in (("true", facts), ("told", told_facts)):
+            for key in found:
+                _add((*turn, by_predicate[key[1]]), "relation", name)
+        for key in facts.keys() & told_facts.keys():
+            tallies = (*turn, by_predicate[key[1]])
+            _add(tallies, "relation", "right")
+            _add(tallies, "status", "true")
+            if facts[key].status == told_facts[key].status:
+                _add(tallies, "status", "right")
+        sureness += [(relation.confidence, key in facts) for key, relation in told_facts.items()]
+
+        links = {(k.start, k.end): k.antecedent for k in gold.links}
+        told_links = {(k.start, k.end): k.antecedent for k in extraction.links}
+        for name, found in (
+            ("true", links.items()),
+            ("told", told_links.items()),
+            ("right", links.items() & told_links.items()),
+        ):
+            for _ in found:
+                _add(turn, "pronoun", name)
+
+        quiet += not facts
+        disturbed += not facts and bool(told_facts)
+        corrections[bool(gold.correction) == (extraction.correction >= _CORRECTED)] += 1
+    return {
+        "examples": len(examples),
+        **overall.report(),
+        "no_relation": {"turns": quiet, "false_positive_rate": _share(disturbed, quiet)},
+        "correction": {"accuracy": _share(corrections[True], len(examples))},
+        "calibration": {"ece": calibration_error(sureness)},
+        "by_category": _reports(by_category, ("entity", "relation", "status", "pronoun")),
+        "by_predicate": _reports(by_predicate, ("relation", "status")),
+        "by_style": _reports(by_style, ("entity", "relation", "status", "pronoun")),
+        "by_entity_type": _reports(by_type, ("entity",)),
+    }
+
+
+def fact(relation: Relation, schema: Schema) -> Fact:
+    """What makes two relations the same one."""
+    ends = (relation.subject, relation.object)
+    symmetric = schema.predicates[relation.predicate].symmetric
+    return (frozenset(ends) if symmetric else ends), relation.predicate
+
+
+def calibration_error(sureness: Iterable[tuple[float, bool]]) -> float | None:
+    """Expected calibration error over ten equal bins of confidence; None of nothing."""
+    pairs = np.array([(confidence, right) for confidence, right in sureness], dtype=float).reshape(-1, 2)
+    if not len(pairs):
+        return None
+    bins = np.minimum((pairs[:, 0] * _BINS).astype(int), _BINS - 1)
+    gaps = [abs(pairs[bins == b].mean(axis=0) @ (1.0, -1.0)) * (bins == b).mean() for b in set(bins.tolist())]
+    return round(float(sum(gaps)), 4)
+
+
+def _add(tallies: Iterable[Tally], what: str, name: str) -> None:
+    for tally in tallies:
+        getattr(tally, what)[name] += 1
+
+
+def _reports(tallies: Mapping[str, Tally], parts: Sequence[str]) -> dict[str, Report]:
+    return {name: {part: tallies[name].report()[part] for part in parts} for name in sorted(tallies)}
+
+
+def _found(counts: Counter[str]) -> dict[str, float | int | None]:
+    f1 = _share(2 * counts["right"], counts["told"] + counts["true"])
+    precision, recall = _share(counts["right"], counts["told"]), _share(counts["right"], counts["true"])
+    return {"f1": f1, "precision": precision, "recall": recall, "count": counts["true"]}
+
+
+def _accuracy(counts: Counter[str]) -> dict[str, float | int | None]:
+    return {"accuracy": _share(counts["right"], counts["true"]), "count": counts["true"]}
+
+
+def _share(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None
