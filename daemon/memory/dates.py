@@ -56,7 +56,7 @@ def _resolve(phrase: str, said_on: date, lean: Lean) -> str | None:
         return None
     if found.date_obj is None:
         return None
-    day = found.date_obj.date()
+    day: date = found.date_obj.date()
     if found.period == "week":
         day = date.fromordinal(day.toordinal() - day.weekday())
     return day.strftime(_KEPT.get(found.period, "%Y-%m-%d"))

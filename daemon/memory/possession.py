@@ -19,9 +19,9 @@ _SAME_NOUN = {
 }  # fmt: skip
 _KIN = frozenset(
     "mother father sister brother wife husband son daughter child aunt uncle cousin niece nephew grandmother"
-    " grandfather grandson granddaughter grandchild stepmother stepfather stepson stepdaughter stepsister stepbrother godmother"
-    " godfather goddaughter godson mother-in-law father-in-law sister-in-law brother-in-law son-in-law daughter-in-law"
-    " half-sister half-brother twin spouse".split()
+    " grandfather grandson granddaughter grandchild stepmother stepfather stepson stepdaughter stepsister stepbrother"
+    " godmother godfather goddaughter godson mother-in-law father-in-law sister-in-law brother-in-law son-in-law"
+    " daughter-in-law half-sister half-brother twin spouse".split()
 )
 _OTHERS = frozenset(
     "parent grandparent sibling baby toddler girlfriend boyfriend partner fiance fiancé fiancee fiancée ex friend"

@@ -1,0 +1,112 @@
+"""What a person wants forgotten leaves the user graph: an entity, a session, or everything."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from config.schema import Schema
+from daemon.memory.draft import Draft
+from daemon.memory.facts import ASSERTED, OPEN, Fact, Known, keys, rivals
+from daemon.memory.records import Edge
+from daemon.memory.resolution import EntityIndex
+from daemon.memory.rows import ENTITY, MENTIONS, UTTERANCE, fact_edge, fact_of
+from daemon.memory.statements import NAMES
+
+
+async def everything(draft: Draft, user: str) -> None:
+    """Every node of a user, and with them every edge."""
+    for kind in (ENTITY, UTTERANCE):
+        for node in await draft.nodes(kind, user=user):
+            draft.delete_node(node.id)
+
+
+async def entity(draft: Draft, index: EntityIndex, name: str) -> None:
+    """Every entity of this name, those known only as theirs ("Tom's wife"), and every utterance that speaks of them.
+
+    Facts about others that were learned from those utterances stay, without them.
+    """
+    gone = {found.id: found for found in index.named(name) if found.role in ("", "name")}
+    todo = list(gone)
+    while todo:
+        for owned in index.owned_by(todo.pop()):
+            if owned.id not in gone:
+                gone[owned.id] = owned
+                todo.append(owned.id)
+    if not gone:
+        return
+    names = {n for found in gone.values() if not found.unnamed for n in (found.name, *found.aliases)}
+    mentions = await draft.edges((entity_id, MENTIONS) for entity_id in gone)
+    utterances = {edge.start for edge in mentions}
+    for node in await draft.nodes(UTTERANCE, user=index.user):
+        if _speaks_of(str(node.properties["text"]), names):
+            utterances.add(node.id)
+    for entity_id in gone:
+        draft.delete_node(entity_id)
+        index.remove(entity_id)
+    for found in list(index):
+        if set(found.aliases) & names and found.role:
+            index.drop_name(found.id, names)
+    for fact in await _facts_from(draft, utterances):
+        if set(fact.utterances) & utterances:
+            draft.put_edge(fact_edge(replace(fact, utterances=_without(fact.utterances, utterances))))
+    for utterance in utterances:
+        draft.delete_node(utterance)
+
+
+async def session(draft: Draft, index: EntityIndex, schema: Schema, name: str) -> None:
+    """A session's utterances, the facts said only there, and the entities of which nothing is left.
+
+    A fact that the session closed is open again, unless something else has taken its place.
+    """
+    nodes = await draft.nodes(UTTERANCE, user=index.user)
+    utterances = {node.id for node in nodes if node.properties["session"] == name}
+    touched = {edge.end for edge in await draft.edges((utterance, MENTIONS) for utterance in utterances)}
+    facts = await _facts_from(draft, utterances)
+    for utterance in utterances:
+        draft.delete_node(utterance)
+    left: list[Fact] = []
+    for fact in facts:
+        if set(fact.sessions) <= {name}:
+            draft.delete_edge(fact.id)
+            if fact.predicate == NAMES and fact.subject in index and fact.object in index:
+                index.drop_name(fact.subject, {index[fact.object].name})
+        else:
+            left.append(fact)
+    closed = [fact for fact in left if fact.closed_by in utterances and fact.opened_as in OPEN]
+    near = await draft.edges(key for fact in closed for key in keys(schema, fact, correcting=False))
+    known = Known(schema, [*left, *map(fact_of, near)])
+    for fact in left:
+        lost = set(fact.utterances) & utterances
+        kept = replace(
+            fact,
+            utterances=_without(fact.utterances, utterances),
+            sessions=_without(fact.sessions, {name}),
+            times_said=max(1, fact.times_said - len(lost)),
+        )
+        if fact in closed and not any(rival.status == ASSERTED for rival in rivals(known, fact)):
+            kept = replace(kept, status=fact.opened_as, valid_to=None, closed_by=None, closed_at=None)
+        if kept != fact:
+            known.put(kept)
+            draft.put_edge(fact_edge(kept))
+    for entity_id in sorted(touched):
+        if entity_id in index and not index[entity_id].role and not await draft.edges([(entity_id, None)]):
+            draft.delete_node(entity_id)
+            index.remove(entity_id)
+
+
+async def _facts_from(draft: Draft, utterances: Collection[str]) -> list[Fact]:
+    """Every fact of the entities that the utterances mention: a fact has at least one end that is no role."""
+    touched = {edge.end for edge in await draft.edges((utterance, MENTIONS) for utterance in utterances)}
+    found: Iterable[Edge] = await draft.edges((entity_id, None) for entity_id in touched)
+    return [fact_of(edge) for edge in found if edge.type != MENTIONS]
+
+
+def _speaks_of(text: str, names: Collection[str]) -> bool:
+    lowered = text.casefold()
+    return any(re.search(rf"(?<!\w){re.escape(name.casefold())}(?!\w)", lowered) for name in names)
+
+
+def _without(ids: tuple[str, ...], gone: Collection[str]) -> tuple[str, ...]:
+    return tuple(found for found in ids if found not in gone)

@@ -1,0 +1,224 @@
+"""The user graph: turns become utterances, entities and facts; what a person wants forgotten goes."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+
+from actors.messages import AGENT, USER, Turn
+from config.schema import Schema
+from daemon.memory import forgetting
+from daemon.memory.draft import Draft, Reads
+from daemon.memory.facts import ASSERTED, Correction, Known, Said, keys, merge, rewire
+from daemon.memory.records import Edge, Entry, ForgetRecord, Node, TurnRecord, Writes
+from daemon.memory.resolution import EntityIndex, Merged
+from daemon.memory.rows import ENTITY, MENTIONS, UTTERANCE, entity_node, entity_of, fact_edge, fact_of
+from daemon.memory.statements import NAMES, shipped_schema
+
+CORRECTS = 0.5
+"""From which probability on a turn is taken to take something back."""
+
+_LONGEST_NAME = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One turn with its entities found: what to do to the facts, in this order."""
+
+    merged: tuple[Merged, ...]
+    said: tuple[Said, ...]
+    correction: Correction | None
+    mentioned: tuple[str, ...]
+    utterance: str
+
+
+class UserGraphProjection:
+    """Decides what entries change in the user graph (`context_sync.Projection`).
+
+    Each user's entities are read once and kept. A build changes that cache at once; should its transaction not be
+    committed, the next build reads afresh.
+    """
+
+    def __init__(self, schema: Schema | None = None) -> None:
+        self._schema = schema or shipped_schema()
+        self._indexes: dict[str, EntityIndex] = {}
+        self._uncommitted: set[str] = set()
+
+    async def build(self, tx: Reads, entries: Sequence[Entry]) -> Writes:
+        """See `context_sync.Projection.build`."""
+        for user in self._uncommitted:
+            self._indexes.pop(user, None)
+        self._uncommitted.clear()
+        draft = Draft(tx)
+        for _, run in itertools.groupby(entries, key=lambda entry: type(entry.record)):
+            batch = list(run)
+            turns = [(entry, entry.record) for entry in batch if isinstance(entry.record, TurnRecord)]
+            if turns:
+                await self._take_in(draft, turns)
+            for entry in batch:
+                if isinstance(entry.record, ForgetRecord):
+                    await self._forget(draft, entry.record)
+        return draft.writes()
+
+    def committed(self, writes: Writes) -> None:  # noqa: ARG002 - the cache holds them already
+        """See `context_sync.Projection.committed`."""
+        self._uncommitted.clear()
+
+    def reset(self) -> None:
+        """See `context_sync.Projection.reset`."""
+        self._indexes.clear()
+        self._uncommitted.clear()
+
+    async def _index(self, draft: Draft, user: str) -> EntityIndex:
+        self._uncommitted.add(user)
+        index = self._indexes.get(user)
+        if index is None:
+            index = EntityIndex(user, map(entity_of, await draft.nodes(ENTITY, user=user)))
+            self._indexes[user] = index
+        return index
+
+    # --- turns ------------------------------------------------------------------------------------
+
+    async def _take_in(self, draft: Draft, turns: Sequence[tuple[Entry, TurnRecord]]) -> None:
+        steps: list[_Step] = []
+        indexes: dict[str, EntityIndex] = {}
+        created: set[str] = set()
+        for entry, record in turns:
+            turn = record.turn
+            index = indexes[turn.user] = await self._index(draft, turn.user)
+            stem = id_stem(entry, record)
+            draft.put_node(_utterance(f"u-{stem}", entry.seq, turn))
+            steps.append(self._resolve(index, entry, record, stem, created))
+        stored = await draft.edges(self._keys(steps, created))
+        known = Known(self._schema, map(fact_of, (edge for edge in stored if edge.type != MENTIONS)))
+        mentions = {(edge.start, edge.end) for edge in stored if edge.type == MENTIONS}
+        for step in steps:
+            for merged in step.merged:
+                rewire(known, merged.gone, merged.kept)
+            merge(known, step.said, step.correction)
+            mentions |= {(step.utterance, entity) for entity in step.mentioned}
+        for fact_id in known.deleted:
+            draft.delete_edge(fact_id)
+        for index in indexes.values():
+            _write_entities(draft, index)
+            for utterance, entity in sorted(mentions):
+                if (kept := index.current(entity)) in index:
+                    draft.put_edge(_mention(utterance, kept, index.user))
+            index.changed.clear()
+            index.merged.clear()
+        for fact_id in known.changed:
+            draft.put_edge(fact_edge(known[fact_id]))
+
+    def _resolve(self, index: EntityIndex, entry: Entry, record: TurnRecord, stem: str, created: set[str]) -> _Step:
+        turn, numbers = record.turn, itertools.count(1)
+        merged_before = len(index.merged)
+
+        def new_id() -> str:
+            entity_id = f"e-{stem}-{next(numbers)}"
+            created.add(entity_id)
+            return entity_id
+
+        correcting = record.extraction is not None and record.extraction.correction >= CORRECTS
+        said: list[Said] = []
+        # Names first: "my sister's name is Emma and Emma lives in Oslo" speaks of one person.
+        for at, statement in sorted(
+            enumerate(record.statements), key=lambda pair: (pair[1].predicate != NAMES, pair[0])
+        ):
+            subject = index.resolve(statement.subject, turn.said_at, new_id)
+            object_ = index.resolve(statement.object, turn.said_at, new_id)
+            if statement.predicate == NAMES and statement.status == ASSERTED:
+                index.rename(subject, statement.object.name, mistaken=correcting)
+            said.append(
+                Said(
+                    f"f-{stem}-{at + 1}", turn.user, subject, statement.predicate, object_, statement.status,
+                    statement.confidence, f"u-{stem}", turn.session, turn.said_at, entry.recorded_at,
+                    statement.time_text, statement.time, tuple(sorted(record.models.values())),
+                )
+            )  # fmt: skip
+        mentioned = [index.resolve(argument, turn.said_at, new_id) for argument in record.mentioned]
+        said = [replace(s, subject=index.current(s.subject), object=index.current(s.object)) for s in said]
+        ends = [end for statement in said for end in (statement.subject, statement.object)]
+        heard = tuple(dict.fromkeys(index.current(entity) for entity in [*ends, *mentioned]))
+        for entity_id in heard:
+            index.heard(entity_id, turn.said_at)
+        return _Step(
+            merged=tuple(index.merged[merged_before:]),
+            said=tuple(s for s in said if s.subject != s.object),
+            correction=_correction(index, turn) if correcting else None,
+            mentioned=tuple(entity_id for entity_id in heard if index[entity_id].role in ("", "name")),
+            utterance=f"u-{stem}",
+        )
+
+    def _keys(self, steps: Sequence[_Step], created: set[str]) -> set[tuple[str, str | None]]:
+        wanted: set[tuple[str, str | None]] = set()
+        for step in steps:
+            for said in step.said:
+                wanted |= keys(self._schema, said, correcting=step.correction is not None)
+            for merged in step.merged:
+                wanted |= {(merged.gone, None), (merged.kept, None)}
+        return {(entity, predicate) for entity, predicate in wanted if entity not in created}
+
+    # --- forgetting -------------------------------------------------------------------------------
+
+    async def _forget(self, draft: Draft, record: ForgetRecord) -> None:
+        index = await self._index(draft, record.user)
+        if record.scope == "everything":
+            await forgetting.everything(draft, record.user)
+            self._indexes[record.user] = EntityIndex(record.user)
+            return
+        if record.scope == "session":
+            await forgetting.session(draft, index, self._schema, record.name)
+        else:
+            await forgetting.entity(draft, index, record.name)
+        _write_entities(draft, index)
+        index.changed.clear()
+
+
+def id_stem(entry: Entry, record: TurnRecord) -> str:
+    """What the ids that an entry makes are built on: the same at every replay, never another entry's.
+
+    The sequence number alone would not do: another journal counts from one again.
+    """
+    told = f"{entry.seq}\0{entry.recorded_at!r}\0{record.turn.user}\0{record.turn.id}"
+    return f"{entry.seq}-{blake2b(told.encode(), digest_size=6).hexdigest()}"
+
+
+def _utterance(utterance_id: str, seq: int, turn: Turn) -> Node:
+    return Node(
+        UTTERANCE,
+        utterance_id,
+        {
+            "id": utterance_id, "user": turn.user, "session": turn.session, "speaker": turn.speaker,
+            "text": turn.text, "said_at": turn.said_at, "seq": seq,
+        },
+    )  # fmt: skip
+
+
+def _write_entities(draft: Draft, index: EntityIndex) -> None:
+    for merged in index.merged:
+        draft.delete_node(merged.gone)
+    for entity_id in index.changed:
+        draft.put_node(entity_node(index[entity_id]))
+
+
+def _mention(utterance: str, entity: str, user: str) -> Edge:
+    edge_id = f"m-{utterance}-{entity}"
+    return Edge(MENTIONS, edge_id, utterance, entity, {"id": edge_id, "user": user})
+
+
+def _correction(index: EntityIndex, turn: Turn) -> Correction:
+    lately = {said.speaker: said.text for said in turn.context if said.speaker in (USER, AGENT, turn.speaker)}
+    before = {found for text in lately.values() for found in _named_in(index, text)} if turn.context else None
+    return Correction(frozenset(_named_in(index, turn.text)), before, lambda entity: index[entity].type)
+
+
+def _named_in(index: EntityIndex, text: str) -> Iterator[str]:
+    """The entities that some words of a text name."""
+    words = re.findall(r"[\w'’-]+", text)
+    for start in range(len(words)):
+        for end in range(start + 1, min(len(words), start + _LONGEST_NAME) + 1):
+            for entity in index.named(re.sub(r"['’]s$", "", " ".join(words[start:end]))):
+                yield entity.id
