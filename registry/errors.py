@@ -62,6 +62,6 @@ class RegistryBusy(RegistryError):
 
 
 class StorageFailed(RegistryError):
-    """The disk refused: full, read-only or not permitted. Nothing became visible."""
+    """The disk refused: full, read-only or not permitted. What was to be written did not become visible."""
 
     code = "registry_storage_failed"

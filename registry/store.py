@@ -67,12 +67,14 @@ class Store:
         Raises:
             InvalidVersionId, UnknownModel, UnknownVersion: there is no such version.
             VersionCorrupt: it is damaged.
-            StorageFailed: it cannot be read.
+            StorageFailed: the disk refuses to read it.
         """
         folder = self._folder(version)
         with storage_errors(f"cannot read {version}"):
             if not folder.is_dir():
                 raise self._unknown(version)
+            if folder.is_symlink():
+                raise VersionCorrupt(f"{version}: {folder} is a link")
             manifest = Manifest.read(folder)
             if str(manifest) != version:
                 raise VersionCorrupt(f"{version}: its manifest is that of {manifest}")

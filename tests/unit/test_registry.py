@@ -233,6 +233,14 @@ def test_a_manifest_that_is_none_is_a_corrupt_version(add, store, text):
         store.get("toy@1.0.0")
 
 
+def test_a_version_that_is_a_link_is_corrupt(add, store, tmp_path):
+    folder = add("1.0.0").path
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(VersionCorrupt, match="is a link"):
+        store.get("toy@1.0.0")
+
+
 def test_a_manifest_of_another_version_is_a_corrupt_version(add, store):
     one, two = add("1.0.0"), add("2.0.0")
     (two.path / MANIFEST).write_bytes((one.path / MANIFEST).read_bytes())

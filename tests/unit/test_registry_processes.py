@@ -39,9 +39,7 @@ def active(tmp_path: Path, made: Path) -> ActivePointers:
 def run_at_once(*processes: list[object]) -> list[list[str]]:
     """Start all, let all go at the same moment, and return the error codes that each met."""
     running = [
-        subprocess.Popen(  # noqa: S603 - our own program
-            [*PROGRAM, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        subprocess.Popen([*PROGRAM, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for arguments in processes
     ]
     for process in running:
@@ -59,7 +57,7 @@ def roots_after_crashes(active: ActivePointers, tmp_path: Path, action: str, arg
     results = tmp_path / "results"
     results.mkdir()
     command = [*PROGRAM, "crash_everywhere", active.root, results, action, str(argument)]
-    subprocess.run(command, check=True, timeout=60)  # noqa: S603 - our own program
+    subprocess.run(command, check=True, timeout=60)
     left = [ActivePointers(root) for root in sorted(results.iterdir())]
     assert len(left) > 5
     return left
