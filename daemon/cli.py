@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from config.logs import configure_logging
 from config.schema import SchemaError
 from config.settings import LoadedSettings, SettingsError, flatten, load_settings
 from daemon import cli_models, detach, show
@@ -69,6 +70,7 @@ def settings_options(
 ) -> None:
     """Keeps a shoal of small models beside a big one, and remembers."""
     context.obj = load_settings(config, _overrides(sets or []))
+    configure_logging(context.obj.settings.log)  # before anything logs: stdout is for results, --json ones too
 
 
 @app.command()

@@ -141,7 +141,8 @@ def register(context: typer.Context, folder: Path) -> None:
 def _registry(context: typer.Context) -> tuple[Store, ActivePointers]:
     settings: Settings = context.obj.settings
     store, active = Store(settings.registry_root), ActivePointers(settings.registry_root)
-    register_bundled(store, active)
+    if not store.ids():  # else the daemon's start does it: it also mends and promotes, which no question should
+        register_bundled(store, active)
     return store, active
 
 
