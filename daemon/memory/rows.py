@@ -1,12 +1,13 @@
-"""Entities and facts as the user graph stores them, and back."""
+"""How memory is stored: the ids that entries make, entities and facts as nodes and edges, and back."""
 
 from __future__ import annotations
 
 from dataclasses import fields
+from hashlib import blake2b
 from typing import Any
 
 from daemon.memory.facts import Fact
-from daemon.memory.records import Edge, Node
+from daemon.memory.records import Edge, Entry, Node, TurnRecord
 from daemon.memory.resolution import Entity
 
 ENTITY, UTTERANCE, MENTIONS = "Entity", "Utterance", "MENTIONS"
@@ -14,6 +15,20 @@ ENTITY, UTTERANCE, MENTIONS = "Entity", "Utterance", "MENTIONS"
 _ENDS = {"subject", "object", "predicate"}
 _ENTITY_FIELDS = tuple(field.name for field in fields(Entity))
 _FACT_FIELDS = tuple(field.name for field in fields(Fact) if field.name not in _ENDS)
+
+
+def id_stem(entry: Entry, record: TurnRecord) -> str:
+    """What the ids that an entry makes are built on: the same at every replay, never another entry's.
+
+    The sequence number alone would not do: another journal counts from one again.
+    """
+    told = f"{entry.seq}\0{entry.recorded_at!r}\0{record.turn.user}\0{record.turn.id}"
+    return f"{entry.seq}-{blake2b(told.encode(), digest_size=6).hexdigest()}"
+
+
+def utterance_id(stem: str) -> str:
+    """The id of the utterance that an entry with this stem makes."""
+    return f"u-{stem}"
 
 
 def entity_node(entity: Entity) -> Node:

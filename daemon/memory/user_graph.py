@@ -6,20 +6,26 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 
 from actors.messages import AGENT, USER, Turn
 from config.schema import Schema
 from daemon.memory import forgetting
 from daemon.memory.draft import Draft, Reads
-from daemon.memory.facts import ASSERTED, Correction, Known, Said, keys, merge, rewire
+from daemon.memory.facts import ASSERTED, CORRECTS, Correction, Known, Said, keys, merge, rewire
 from daemon.memory.records import Edge, Entry, ForgetRecord, Node, TurnRecord, Writes
 from daemon.memory.resolution import EntityIndex, Merged
-from daemon.memory.rows import ENTITY, MENTIONS, UTTERANCE, entity_node, entity_of, fact_edge, fact_of
+from daemon.memory.rows import (
+    ENTITY,
+    MENTIONS,
+    UTTERANCE,
+    entity_node,
+    entity_of,
+    fact_edge,
+    fact_of,
+    id_stem,
+    utterance_id,
+)
 from daemon.memory.statements import NAMES, shipped_schema
-
-CORRECTS = 0.5
-"""From which probability on a turn is taken to take something back."""
 
 _LONGEST_NAME = 4
 
@@ -90,7 +96,7 @@ class UserGraphProjection:
             turn = record.turn
             index = indexes[turn.user] = await self._index(draft, turn.user)
             stem = id_stem(entry, record)
-            draft.put_node(_utterance(f"u-{stem}", entry.seq, turn))
+            draft.put_node(_utterance(utterance_id(stem), entry.seq, turn))
             steps.append(self._resolve(index, entry, record, stem, created))
         stored = await draft.edges(self._keys(steps, created))
         known = Known(self._schema, map(fact_of, (edge for edge in stored if edge.type != MENTIONS)))
@@ -134,7 +140,7 @@ class UserGraphProjection:
             said.append(
                 Said(
                     f"f-{stem}-{at + 1}", turn.user, subject, statement.predicate, object_, statement.status,
-                    statement.confidence, f"u-{stem}", turn.session, turn.said_at, entry.recorded_at,
+                    statement.confidence, utterance_id(stem), turn.session, turn.said_at, entry.recorded_at,
                     statement.time_text, statement.time, tuple(sorted(record.models.values())),
                 )
             )  # fmt: skip
@@ -149,7 +155,7 @@ class UserGraphProjection:
             said=tuple(s for s in said if s.subject != s.object),
             correction=_correction(index, turn) if correcting else None,
             mentioned=tuple(entity_id for entity_id in heard if index[entity_id].role in ("", "name")),
-            utterance=f"u-{stem}",
+            utterance=utterance_id(stem),
         )
 
     def _keys(self, steps: Sequence[_Step], created: set[str]) -> set[tuple[str, str | None]]:
@@ -175,15 +181,6 @@ class UserGraphProjection:
             await forgetting.entity(draft, index, record.name)
         _write_entities(draft, index)
         index.changed.clear()
-
-
-def id_stem(entry: Entry, record: TurnRecord) -> str:
-    """What the ids that an entry makes are built on: the same at every replay, never another entry's.
-
-    The sequence number alone would not do: another journal counts from one again.
-    """
-    told = f"{entry.seq}\0{entry.recorded_at!r}\0{record.turn.user}\0{record.turn.id}"
-    return f"{entry.seq}-{blake2b(told.encode(), digest_size=6).hexdigest()}"
 
 
 def _utterance(utterance_id: str, seq: int, turn: Turn) -> Node:
