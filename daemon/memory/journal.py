@@ -143,6 +143,9 @@ class Journal:
             entry, new, dead = result
             for graph in entry.targets if new else ():
                 self._enter(graph, entry.seq)
+            for graph, count in dead.items():
+                if (forgotten := self._backlogs[graph].dead - count) > 0:
+                    log.info("dead_letters_forgotten", graph=graph, seq=entry.seq, count=forgotten)
             self._count_dead(dead)
 
         entry, _, _ = await self._run(write, landed, reserve=True)

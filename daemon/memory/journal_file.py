@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 import time
 import uuid
@@ -307,7 +308,10 @@ def _covers(wish: ForgetRecord, kind: str, payload: bytes) -> bool:
     if wish.scope == "entity":
         said = [record.turn.text, *(argument.name for argument in record.mentioned)]
         said += [side.name for statement in record.statements for side in (statement.subject, statement.object)]
-        return any(wish.name.casefold() in text.casefold() for text in said)
+        name = re.escape(wish.name.casefold())
+        # Scripts without spaces have no word's end to look for: there any occurrence counts.
+        pattern = re.compile(rf"(?<!\w){name}(?!\w)" if wish.name.isascii() else name)
+        return any(pattern.search(text.casefold()) for text in said)
     return True
 
 

@@ -389,6 +389,7 @@ async def test_only_a_dead_letter_can_be_retried_or_discarded(journal: Journal) 
         (ForgetRecord("me", "everything"), ["yours"]),
         (ForgetRecord("me", "session", "s1"), ["other", "yours"]),
         (ForgetRecord("me", "entity", "rex"), ["emma", "other", "yours"]),
+        (ForgetRecord("me", "entity", "Re"), ["rex", "emma", "other", "yours"]),
     ],
 )
 async def test_a_wish_to_forget_takes_the_dead_letters_along(

@@ -14,7 +14,7 @@ from tests.unit.spoken import ROOMY
 
 def acknowledged_until_killed(path: Path, first: int, count: int) -> dict[str, int]:
     """Turn id -> seq of everything that the process said was on disk before it died."""
-    child = subprocess.Popen(  # noqa: S603 - our own module
+    child = subprocess.Popen(
         [sys.executable, journal_appender.__file__, str(path), str(first)], stdout=subprocess.PIPE, text=True
     )
     assert child.stdout is not None
