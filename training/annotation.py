@@ -187,12 +187,16 @@ def _read_marks(marked: str, mentions: list[Mention], links: list[PronounLink]) 
 
 
 def _relation(line: str, default_status: str) -> Relation:
-    subject, predicate, object_, *extras = [part.strip() for part in f"{line};;".split(";")]
+    parts = [part.strip() for part in line.split(";")]
+    if len(parts) < 3:
+        raise ValueError(f"a relation needs three parts:{line}")
+    subject, predicate, object_, *extras = parts
     times = [extra[1:].strip() for extra in extras if extra.startswith("@")]
     statuses = [extra for extra in extras if extra and not extra.startswith("@")]
     if len(times) > 1 or len(statuses) > 1:
         raise ValueError(f"more than one status or time:{line}")
-    return Relation(subject, predicate, object_, *(statuses or [default_status]), 1.0, *times)
+    status = statuses[0] if statuses else default_status
+    return Relation(subject, predicate, object_, status, 1.0, times[0] if times else None)
 
 
 def _parts(parts: Sequence[str]) -> Parts:
@@ -207,7 +211,8 @@ def _checked(example: Example, schema: Schema) -> Example:
         raise ValueError(f"category {example.category!r}")
     if example.style not in STYLES:
         raise ValueError(f"style {example.style!r}")
-    for span in (*gold.mentions, *gold.links):
+    spans: list[Mention | PronounLink] = [*gold.mentions, *gold.links]
+    for span in spans:
         if example.text[span.start : span.end] != span.text:
             raise ValueError(f"{span.text!r} does not stand at {span.start}")
     for mention in gold.mentions:

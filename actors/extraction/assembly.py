@@ -30,13 +30,18 @@ _LEAST = 1e-6
 class Calibration:
     """How a relation's score becomes the probability that all of it is right, and from which one on it is told.
 
-    The log odds are `bias + score * relation + span * log(confidence of both arguments)`.
+    The log odds are `bias + score * relation + span * span_odds(confidence of both arguments)`.
     """
 
     score: float = 1.0
     span: float = 1.0
     bias: float = 0.0
     threshold: float = 0.5
+
+
+def span_odds(confidence: float) -> float:
+    """What doubt about a relation's arguments takes off its log odds."""
+    return float(np.log(max(confidence, _LEAST)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +186,7 @@ class Assembler:
 
     def _confidence(self, score: float, sure: float) -> float:
         scale = self._calibration
-        odds = scale.bias + scale.score * score + scale.span * float(np.log(max(sure, _LEAST)))
+        odds = scale.bias + scale.score * score + scale.span * span_odds(sure)
         return float(1 / (1 + np.exp(-np.clip(odds, -30, 30))))
 
     def _arguments(

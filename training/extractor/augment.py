@@ -125,7 +125,8 @@ def _edit(example: Example, edits_of: Callable[[str], list[Edit]], *, earlier: b
     An edit that only overlaps a label's span, or that would change a label it stands in for one text but not another,
     is not made: every label's text is edited by itself and must come out the same.
     """
-    spans = [(span.start, span.end) for span in (*example.gold.mentions, *example.gold.links)]
+    gold = example.gold
+    spans = [(m.start, m.end) for m in gold.mentions] + [(k.start, k.end) for k in gold.links]
     edits = [edit for edit in edits_of(example.text) if _fits(edit, spans)]
     text = _apply(example.text, edits)
 
@@ -164,8 +165,8 @@ def _edit(example: Example, edits_of: Callable[[str], list[Edit]], *, earlier: b
     context = example.context
     if earlier:
         context = tuple(Utterance(said.speaker, _apply(said.text, edits_of(said.text))) for said in context)
-    gold = Extraction(tuple(mentions), tuple(links), tuple(relations), example.gold.correction)
-    return replace(example, context=context, text=text, gold=gold)
+    changed = Extraction(tuple(mentions), tuple(links), tuple(relations), gold.correction)
+    return replace(example, context=context, text=text, gold=changed)
 
 
 def _fits(edit: Edit, spans: Sequence[tuple[int, int]]) -> bool:

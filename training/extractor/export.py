@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -24,7 +25,13 @@ def load_checkpoint(path: Path) -> Network:
     saved = torch.load(path, weights_only=True)
     network = Network(Shape(**saved["shape"]))
     network.load_state_dict(saved["weights"])
-    return network.eval()
+    network.eval()
+    return network
+
+
+def save_checkpoint(network: Network, path: Path) -> None:
+    """Keep weights and shape."""
+    torch.save({"shape": asdict(network.shape), "weights": network.state_dict()}, path)
 
 
 def write_version(
@@ -34,7 +41,7 @@ def write_version(
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(tokenizer, folder / "tokenizer.json")
     shutil.copyfile(SCHEMA, folder / "schema.yaml")
-    (folder / "extractor.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_config(config, folder)
     with tempfile.TemporaryDirectory() as scratch:
         for name, write in (("encoder", _export_encoder), ("pairs", _export_pairs)):
             graph = Path(scratch, f"{name}.onnx")
@@ -44,6 +51,11 @@ def write_version(
             else:
                 shutil.copyfile(graph, folder / graph.name)
             forget_origin(folder / graph.name)
+
+
+def write_config(config: ExtractorConfig, folder: Path) -> None:
+    """Write what training found out beside the weights."""
+    (folder / "extractor.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def _export_encoder(network: Network, target: Path) -> None:

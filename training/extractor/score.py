@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from training.splits import choose
 Fact: TypeAlias = tuple[Hashable, str]
 """What a relation says, whichever way round a symmetric one is written."""
 Report: TypeAlias = dict[str, object]
+T = TypeVar("T")
 _BINS = 10
 _CORRECTED = 0.5
 
@@ -54,6 +55,15 @@ def evaluate(slm: SLM, files: Sequence[Path], split: str, predictions: Path | No
     """
     schema = load_schema()
     examples = choose(read_examples(files, schema), split, schema)
+    said, report = run_and_score(slm, examples, schema)
+    if predictions:
+        records = (json.dumps(to_record(e, x), ensure_ascii=False) for e, x in zip(examples, said, strict=True))
+        predictions.write_text("".join(f"{record}\n" for record in records), encoding="utf-8")
+    return report
+
+
+def run_and_score(slm: SLM, examples: Sequence[Example], schema: Schema) -> tuple[list[Extraction], Report]:
+    """What `slm` says of each example, one at a time as in a conversation, and its score and latency."""
     said: list[Extraction] = []
     seconds: list[float] = []
     for example in examples:
@@ -64,11 +74,8 @@ def evaluate(slm: SLM, files: Sequence[Path], split: str, predictions: Path | No
         if not isinstance(result, Extraction):
             raise TypeError(f"an extractor gave {type(result).__name__}")
         said.append(result)
-    if predictions:
-        records = (json.dumps(to_record(e, x), ensure_ascii=False) for e, x in zip(examples, said, strict=True))
-        predictions.write_text("".join(f"{record}\n" for record in records), encoding="utf-8")
     latency_ms = {f"p{q}": round(float(np.percentile(seconds, q)) * 1e3, 2) for q in (50, 95, 99)}
-    return score(examples, said, schema) | {"latency_ms": latency_ms}
+    return said, score(examples, said, schema) | {"latency_ms": latency_ms}
 
 
 def as_turn(example: Example) -> Turn:
@@ -93,38 +100,26 @@ def score(examples: Sequence[Example], said: Sequence[Extraction], schema: Schem
         gold = example.gold
         turn = (overall, by_category[example.category], by_style[example.style])
 
-        spans = {(m.start, m.end): m.type for m in gold.mentions}
-        told_spans = {(m.start, m.end): m.type for m in extraction.mentions}
-        for true, told in (
-            (spans.items(), "true"),
-            (told_spans.items(), "told"),
-            (spans.items() & told_spans.items(), "right"),
-        ):
-            for _, kind in true:
-                _add((*turn, by_type[kind]), "entity", told)
+        entities = {(m.start, m.end, m.type) for m in gold.mentions}
+        told_entities = {(m.start, m.end, m.type) for m in extraction.mentions}
+        for name, entity in _outcomes(entities, told_entities):
+            _add((*turn, by_type[entity[2]]), "entity", name)
 
-        facts = {fact(r, schema): r for r in gold.relations}
+        facts = {fact(r, schema): r.status for r in gold.relations}
         told_facts = {fact(r, schema): r for r in extraction.relations}
-        for name, found in (("true", facts), ("told", told_facts)):
-            for key in found:
-                _add((*turn, by_predicate[key[1]]), "relation", name)
-        for key in facts.keys() & told_facts.keys():
+        for name, key in _outcomes(facts.keys(), told_facts.keys()):
             tallies = (*turn, by_predicate[key[1]])
-            _add(tallies, "relation", "right")
-            _add(tallies, "status", "true")
-            if facts[key].status == told_facts[key].status:
-                _add(tallies, "status", "right")
+            _add(tallies, "relation", name)
+            if name == "right":
+                _add(tallies, "status", "true")
+                if facts[key] == told_facts[key].status:
+                    _add(tallies, "status", "right")
         sureness += [(relation.confidence, key in facts) for key, relation in told_facts.items()]
 
-        links = {(k.start, k.end): k.antecedent for k in gold.links}
-        told_links = {(k.start, k.end): k.antecedent for k in extraction.links}
-        for name, found in (
-            ("true", links.items()),
-            ("told", told_links.items()),
-            ("right", links.items() & told_links.items()),
-        ):
-            for _ in found:
-                _add(turn, "pronoun", name)
+        links = {(k.start, k.end, k.antecedent) for k in gold.links}
+        told_links = {(k.start, k.end, k.antecedent) for k in extraction.links}
+        for name, _ in _outcomes(links, told_links):
+            _add(turn, "pronoun", name)
 
         quiet += not facts
         disturbed += not facts and bool(told_facts)
@@ -157,6 +152,13 @@ def calibration_error(sureness: Iterable[tuple[float, bool]]) -> float | None:
     bins = np.minimum((pairs[:, 0] * _BINS).astype(int), _BINS - 1)
     gaps = [abs(pairs[bins == b].mean(axis=0) @ (1.0, -1.0)) * (bins == b).mean() for b in set(bins.tolist())]
     return round(float(sum(gaps)), 4)
+
+
+def _outcomes(true: Set[T], told: Set[T]) -> Iterator[tuple[str, T]]:
+    """Every item under each name it counts by."""
+    yield from (("true", item) for item in true)
+    yield from (("told", item) for item in told)
+    yield from (("right", item) for item in true & told)
 
 
 def _add(tallies: Iterable[Tally], what: str, name: str) -> None:
