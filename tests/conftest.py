@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent
 CATEGORIES = ("unit", "contract", "integration", "bench")
+pytest_plugins = ["tests.neo4j.server"]
 
 # Models and helpers of the tests are imported as tests.…, here and in Ray's workers.
 sys.path.insert(0, str(ROOT.parent))

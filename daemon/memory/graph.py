@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import neo4j
 import structlog
@@ -29,6 +30,7 @@ from daemon.memory.records import GraphName, Writes
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
+SCHEMES: Final = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
 POOL_SIZE: Final = 16
 ATTEMPTS: Final = 6
 RETRY_MIN_S: Final = 0.01
@@ -111,7 +113,7 @@ class GraphStore:
         key = self._cursor_key(journal_id)
 
         async def work(transaction: GraphTransaction) -> Writes:
-            cursor = await transaction.lock_cursor(key, self.name, journal_id)
+            cursor = await transaction.lock_cursor(key, journal_id)
             if cursor >= last_seq:
                 return Writes()
             writes = await build(transaction, cursor)
@@ -152,6 +154,7 @@ class GraphStore:
             raise GraphUnavailable(f"the {self.name} graph is closed")
         target = self._locate()
         if self._driver is None or target != self._target:
+            _check_address(target.uri)
             try:
                 driver = neo4j.AsyncGraphDatabase.driver(
                     target.uri,
@@ -222,6 +225,17 @@ class _Session:
 
     def _touch(self) -> None:
         self._deadline.reschedule(asyncio.get_running_loop().time() + self._silence_s)
+
+
+def _check_address(uri: str) -> None:
+    """Raises: GraphMisconfigured. The driver reports some of this late, and takes HTTP addresses with a warning."""
+    try:
+        parts = urlsplit(uri)
+        valid = parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise GraphMisconfigured(f"graph.uri = {uri!r}: {', '.join(SCHEMES)} and a host, such as bolt://localhost:7687")
 
 
 @contextmanager

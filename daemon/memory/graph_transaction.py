@@ -10,15 +10,15 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from daemon.errors import GraphRefused
-from daemon.memory.records import Edge, Node, Properties, Writes
+from daemon.memory.records import Edge, GraphName, Node, Properties, Writes
 
-LABELS = {"user": "UserGraph", "agent": "AgentGraph"}
+LABELS: Final[dict[GraphName, str]] = {"user": "UserGraph", "agent": "AgentGraph"}
 """The label that every node of a graph carries, so that both graphs can share one database."""
 
-CURSOR = "ShoalCursor"
+CURSOR: Final = "ShoalCursor"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 
 
@@ -75,14 +75,15 @@ class GraphTransaction:
                 found[name, properties["id"]] = Edge(name, properties["id"], start, end, properties)
         return list(found.values())
 
-    async def lock_cursor(self, key: str, graph: str, journal_id: str) -> int:
-        """The last sequence number applied, 0 at first; other writers of this graph wait or are retried."""
+    async def lock_cursor(self, key: str, journal_id: str) -> int:
+        """The last sequence number applied, 0 at first. All other writers of this graph wait or are retried."""
+        # Both databases read what is committed, no more: without a common node two writers could lose an update.
         rows = await self._run(
-            f"MERGE (c:{CURSOR} {{id: $key}}) "
-            "ON CREATE SET c.graph = $graph, c.journal = $journal, c.seq = 0, c.writes = 0 "
-            "SET c.writes = c.writes + 1 RETURN c.seq",
+            f"MERGE (g:{CURSOR} {{id: $label}}) ON CREATE SET g.writes = 0 SET g.writes = g.writes + 1 "
+            f"WITH g MERGE (c:{CURSOR} {{id: $key}}) ON CREATE SET c.graph = $label, c.journal = $journal, c.seq = 0 "
+            "RETURN c.seq",
             key=key,
-            graph=graph,
+            label=self._label,
             journal=journal_id,
         )
         return int(rows[0][0])
@@ -193,8 +194,17 @@ class GraphTransaction:
 
 
 def _stored(properties: Properties, own_id: str) -> dict[str, Any]:
-    # A property that is None is one that is not there, in both databases.
-    return {key: value for key, value in properties.items() if value is not None} | {"id": own_id}
+    """What both databases keep alike: a property that is None is one that is not there."""
+    stored: dict[str, Any] = {}
+    for key, value in properties.items():
+        if value is None:
+            continue
+        words = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        if not words and not isinstance(value, str | int | float):
+            raise GraphRefused(f"property {key[:80]!r} of {own_id[:80]!r} is neither a scalar nor a list of strings")
+        stored[key] = value
+    stored["id"] = own_id
+    return stored
 
 
 def _unique(ids: Iterable[str]) -> list[str]:
