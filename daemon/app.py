@@ -107,7 +107,10 @@ async def running(settings: Settings, tell: Tell = lambda _line: None) -> AsyncI
             stack.push_async_callback(graph_store.close)
 
         turns = Turns(settings, Orchestrator(runtime, settings.turn.deadline_s), journal, metrics)
-        projections: dict[GraphName, Projection] = {"user": UserGraphProjection(), "agent": AgentGraphProjection()}
+        projections: dict[GraphName, Projection] = {
+            "user": UserGraphProjection(),
+            "agent": AgentGraphProjection(settings.turn.session_idle_s),
+        }
         sync = ContextSync(
             journal, stores, projections, settings.sync, turns.complete, lambda *stored: handlers.on_stored(*stored)
         )
