@@ -12,6 +12,8 @@ from daemon.memory.resolution import twin
 
 ASSERTED, UNCERTAIN, ENDED, NEGATED = "asserted", "uncertain", "ended", "negated"
 SUPERSEDED, CORRECTED = "superseded", "corrected"
+_Triple = tuple[str, frozenset[str]]
+
 OPEN = frozenset({ASSERTED, UNCERTAIN})
 CORRECTS = 0.5
 """From which probability on a turn is taken to take something back."""
@@ -165,8 +167,9 @@ def merge(known: Known, turn: Sequence[Said], correction: Correction | None = No
         elif said.status == NEGATED:
             _deny(known, said)
     if correction:
+        stated = {(said.predicate, frozenset((said.subject, said.object))) for said in asserted}
         for at, said in enumerate(asserted):
-            _take_back(known, said, correction, first=at == 0)
+            _take_back(known, said, correction, stated, first=at == 0)
     for said in asserted:
         _assert(known, said)
     for said in turn:
@@ -265,7 +268,7 @@ def _suppose(known: Known, said: Said) -> None:
         known.put(_strengthened(current, said))
 
 
-def _take_back(known: Known, said: Said, correction: Correction, *, first: bool) -> None:
+def _take_back(known: Known, said: Said, correction: Correction, stated: Collection[_Triple], *, first: bool) -> None:
     """Mark what a correcting statement contradicts as never true.
 
     Of a functional predicate it is the other value, if it was said in this session or is named here; of any other, the
@@ -274,7 +277,10 @@ def _take_back(known: Known, said: Said, correction: Correction, *, first: bool)
     """
     predicate = known.schema.predicates[said.predicate]
     recent = correction.before if correction.before is not None else ()
-    named = {*correction.named, *(recent if first else ())}
+    # "He's a whippet": what the turn asserts something else of is not what it takes back.
+    used = {end for name, ends in stated if name != said.predicate for end in ends}
+    in_turn = set(correction.named) - used
+    named = in_turn | (set(recent) - used if first else set())
     if predicate.functional:
         for rival in rivals(known, said, opposites=False):
             lately = said.session in rival.sessions or _other_end(rival, said) in named
@@ -286,17 +292,17 @@ def _take_back(known: Known, said: Said, correction: Correction, *, first: bool)
         for end in dict.fromkeys((said.subject, said.object))
         for fact in known.about(end, said.predicate)
         if fact.open
-        and said.utterance not in fact.utterances
         and said.said_at >= fact.last_said_at
-        and (fact.subject, fact.object) != (said.subject, said.object)
+        and (fact.predicate, frozenset((fact.subject, fact.object))) not in stated
         and _one_end(predicate, fact, said)
         and _alike(fact, said, correction.type_of)
     ]
-    in_turn = [fact for fact in wrong if _other_end(fact, said) in correction.named]
-    if not in_turn and first and correction.before is None:
-        in_turn = [fact for fact in wrong if said.session in fact.sessions]
-    if in_turn := in_turn or [fact for fact in wrong if _other_end(fact, said) in named]:
-        known.put(_corrected(max(in_turn, key=lambda fact: (fact.last_said_at, fact.id)), said))
+    found = [fact for fact in wrong if _other_end(fact, said) in in_turn]
+    found = found or [fact for fact in wrong if _other_end(fact, said) in named]
+    if not found and first and correction.before is None:
+        found = [fact for fact in wrong if said.session in fact.sessions]
+    if found:
+        known.put(_corrected(max(found, key=lambda fact: (fact.last_said_at, fact.id)), said))
 
 
 # --- which facts ------------------------------------------------------------------------------------

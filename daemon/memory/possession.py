@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 _SAME_NOUN = {
     "mom": "mother", "mum": "mother", "mama": "mother", "mamma": "mother", "mommy": "mother", "mummy": "mother",
@@ -34,6 +35,7 @@ _ANIMALS = frozenset(
     "dog puppy cat kitten parrot bird rabbit bunny hamster horse pony goat cow pig chicken hen fish goldfish turtle"
     " tortoise lizard snake beagle poodle labrador retriever terrier husky pet rescue mutt".split()
 )
+_NOUNS = frozenset(_SAME_NOUN) | _KIN | _OTHERS | _ANIMALS
 _CALLED_BY_IT = frozenset("mother father grandmother grandfather".split())
 _QUALIFIERS = frozenset(
     "other second third first older elder eldest oldest younger youngest little big baby twin ex late former old new"
@@ -113,6 +115,7 @@ def head_noun(noun: str) -> str:
     return plain_noun(noun).rpartition(" ")[2]
 
 
+@lru_cache(maxsize=1 << 14)
 def plain_noun(noun: str) -> str:
     """One spelling for one tie: "Mom" and "mum" are "mother", "kids" is "child", "ex-wife" is "ex wife"."""
     text = noun.casefold().replace("’", "'").replace(" in law", "-in-law").replace("-in law", "-in-law")
@@ -124,7 +127,7 @@ def plain_noun(noun: str) -> str:
     singular = {"children": "child", "wives": "wife", "people": "person", "puppies": "puppy", "babies": "baby"}.get(
         last
     )
-    if singular is None and last.endswith("s") and (stem := last[:-1]) in _SAME_NOUN.keys() | _KIN | _OTHERS | _ANIMALS:
+    if singular is None and last.endswith("s") and (stem := last[:-1]) in _NOUNS:
         singular = stem
     words[-1] = singular or last
     return " ".join([*words[:-1], _SAME_NOUN.get(words[-1], words[-1])])

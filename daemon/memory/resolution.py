@@ -12,7 +12,7 @@ from rapidfuzz.distance import OSA
 from daemon.memory.possession import head_noun, is_kin, plain_noun
 from daemon.memory.records import Argument
 from daemon.memory.spelling import (
-    has_honorific,
+    honorific,
     name_key,
     name_parts,
     number_key,
@@ -220,7 +220,7 @@ class EntityIndex:
     def _introduced(self, argument: Argument, owner: str, said_at: float, new_id: Callable[[], str]) -> str:
         """The name and the noun together ("my sister Emma"): what was known by either becomes one."""
         noun = plain_noun(argument.nominal)
-        called = self._called(argument.name, argument.type) or self._spelled(argument)
+        called = self._called(argument.name, argument.type) or self._spelled(argument, said_at)
         named = self._best([entity for entity in called if not _conflicts(entity, owner, noun)], said_at)
         unnamed = [entity for entity in self._of(self._by_tie, owner, noun, argument.type) if entity.unnamed]
         if named is None and not unnamed:
@@ -240,7 +240,9 @@ class EntityIndex:
         # "The guitar" is mine while mine is being spoken of; another time it may be any guitar.
         free = [e for e in called if not (e.unnamed and e.owner)] or [e for e in called if _recent(e, said_at)]
         found = self._best(free, said_at)
-        near = None if found else self._partly(argument, said_at) or self._best(self._spelled(argument), said_at)
+        near = (
+            None if found else self._partly(argument, said_at) or self._best(self._spelled(argument, said_at), said_at)
+        )
         if near:
             longer = name_parts(argument.name)[:1] == name_parts(near.name) != name_parts(argument.name)
             name, alias = (argument.name, near.name) if longer else (near.name, argument.name)
@@ -279,16 +281,21 @@ class EntityIndex:
         if len(known) != 1:
             return None
         entity = known[0]
+        if honorific(entity.name) and honorific(argument.name):
+            return None  # Mr. Tanaka is not Dr. Tanaka
         full, short = (name_parts(entity.name), parts) if len(parts) == 1 else (parts, name_parts(entity.name))
-        if len(short) != 1 or (len(full) < 2 and not has_honorific(entity.name)):
+        if len(short) != 1 or (len(full) < 2 and not honorific(entity.name)):
             return None
         if len(parts) == 1:
             return entity if entity.owner or _recent(entity, said_at) else None
         # Tom, my brother, is not Tom Hanks: only a Tom of whom nothing else is known gains the longer name.
         return entity if _recent(entity, said_at) and not entity.owner else None
 
-    def _spelled(self, argument: Argument) -> list[Entity]:
-        """Entities whose name differs in spelling only; none when there is more than one."""
+    def _spelled(self, argument: Argument, said_at: float) -> list[Entity]:
+        """Entities whose name differs in spelling only; none when there is more than one.
+
+        People have to be the talk of the hour: Mateo and Matteo may be two.
+        """
         kind = _kind(argument.type)
         if kind == "being":
             near = {
@@ -303,6 +310,8 @@ class EntityIndex:
         found = [self._entities[entity_id] for entity_id in sorted(near)]
         found = [e for e in found if not e.role and not e.unnamed and _compatible(e.type, argument.type)]
         found = [entity for entity in found if same(entity.name, argument.name)]
+        if kind == "being":
+            found = [entity for entity in found if _recent(entity, said_at)]
         return found if len(found) == 1 else []
 
     def _near(self, kind: str, name: str) -> set[str]:
@@ -351,9 +360,13 @@ class EntityIndex:
         return kept.id
 
     def _put(self, entity: Entity) -> None:
-        if known := self._entities.get(entity.id):
-            self._drop(known)
-        self._add(entity)
+        known = self._entities.get(entity.id)
+        if known and _found_by(known) == _found_by(entity):
+            self._entities[entity.id] = entity
+        else:
+            if known:
+                self._drop(known)
+            self._add(entity)
         self.changed[entity.id] = None
 
     def _add(self, entity: Entity) -> None:
@@ -382,6 +395,10 @@ class EntityIndex:
         for noun in entity.nominals:
             yield self._by_tie, (entity.owner, noun)
             yield self._by_head, (entity.owner, head_noun(noun))
+
+
+def _found_by(entity: Entity) -> tuple[object, ...]:
+    return entity.name, entity.type, entity.role, entity.owner, entity.nominals, entity.aliases
 
 
 def _key(name: str, type_: str) -> str:

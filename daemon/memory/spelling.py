@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from rapidfuzz.distance import OSA
 
@@ -19,6 +20,7 @@ _PERSON_EDIT_LETTERS = 6
 _THING_EDIT_LETTERS = 7
 
 
+@lru_cache(maxsize=1 << 16)
 def name_key(name: str) -> str:
     """What equal names have in common: no case, accents, spaces, punctuation or leading article."""
     key = re.sub(r"^(?:the|a|an)\s+(?=\S)", "", folded(name).strip())
@@ -38,17 +40,20 @@ def number_key(text: str) -> str:
     return name_key(text)
 
 
-def name_parts(name: str) -> list[str]:
+@lru_cache(maxsize=1 << 16)
+def name_parts(name: str) -> tuple[str, ...]:
     """The name's words as keys, without honorifics: "Dr. Sarah Lee" is sarah, lee."""
     words = [name_key(word) for word in re.split(r"[\s-]+", folded(name)) if any(map(str.isalnum, word))]
-    return [word for word in words if word not in _HONORIFICS]
+    return tuple(word for word in words if word not in _HONORIFICS)
 
 
-def has_honorific(name: str) -> bool:
-    """Whether the name begins with "Mr", "Dr." and the like."""
-    return name_key(name.split(maxsplit=1)[0]) in _HONORIFICS if name.strip() else False
+def honorific(name: str) -> str:
+    """The "Mr", "Dr." or the like with which a name begins, as a key; "" where there is none."""
+    first = name_key(name.split(maxsplit=1)[0]) if name.strip() else ""
+    return first if first in _HONORIFICS else ""
 
 
+@lru_cache(maxsize=1 << 16)
 def sound_key(word: str) -> str:
     """One key for a person's name in its usual spellings: Katherine and Catherine, Mohammed and Mohamed.
 
@@ -66,7 +71,7 @@ def sound_key(word: str) -> str:
 def same_person_name(one: str, other: str) -> bool:
     """Whether two people's names differ in spelling only. Short names never do: Ana is not Anna."""
     left, right = name_parts(one), name_parts(other)
-    if len(left) != len(right) or not left or has_honorific(one) != has_honorific(other):
+    if len(left) != len(right) or not left or honorific(one) != honorific(other):
         return False
     differing = [(a, b) for a, b in zip(left, right, strict=True) if a != b]
     if len(differing) != 1:

@@ -12,6 +12,7 @@ from config.schema import Schema
 from daemon.memory import forgetting
 from daemon.memory.draft import Draft, Reads
 from daemon.memory.facts import ASSERTED, CORRECTS, Correction, Known, Said, keys, merge, rewire
+from daemon.memory.possession import is_relational
 from daemon.memory.records import Edge, Entry, ForgetRecord, Node, TurnRecord, Writes
 from daemon.memory.resolution import EntityIndex, Merged
 from daemon.memory.rows import (
@@ -217,5 +218,8 @@ def _named_in(index: EntityIndex, text: str) -> Iterator[str]:
     words = re.findall(r"[\w'’-]+", text)
     for start in range(len(words)):
         for end in range(start + 1, min(len(words), start + _LONGEST_NAME) + 1):
-            for entity in index.named(re.sub(r"['’]s$", "", " ".join(words[start:end]))):
-                yield entity.id
+            phrase = re.sub(r"['’]s$", "", " ".join(words[start:end]))
+            for entity in index.named(phrase):
+                # "My brother" names the one that has no other name, not every brother.
+                if entity.unnamed or not is_relational(phrase):
+                    yield entity.id
