@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-test install-train demo check test bench clean
+.PHONY: help install install-test install-bench install-train demo check test bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -22,12 +22,19 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(PIP) install -c constraints.txt -e '.[test]'
 	@touch $@
 
+# Apart: what Ray Serve brings along would make every Ray of the first environment start more processes.
+$(VENV)-bench/.installed: $(VENV)/.installed-test
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/python -m pip --disable-pip-version-check --quiet install -c constraints.txt -e '.[bench]'
+	@touch $@
+
 $(VENV)/.installed-train: $(VENV)/.installed-test
 	$(PIP) install -c constraints.txt -e '.[train]'
 	@touch $@
 
 install: $(VENV)/.installed ## Install Shoal into .venv
 install-test: $(VENV)/.installed-test ## Install what the checks and tests need
+install-bench: $(VENV)-bench/.installed ## Install what the yardsticks of the benchmark need
 install-train: $(VENV)/.installed-train ## Install what training needs (torch: 5 GB on Linux)
 
 demo: install ## Play a conversation into a fresh daemon and show the graph it becomes
@@ -42,8 +49,8 @@ check: install-test ## Lint, types, boundaries between the rooms
 test: check ## Every check and every test
 	$(BIN)/python -m pytest
 
-bench: install-test ## Measure every promise and print it beside its figure
-	$(BIN)/python -m tests.bench
+bench: install-bench ## Measure every promise and print it beside its figure
+	$(BIN)/python -m tests.bench --serve-python $(VENV)-bench/bin/python
 
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -20,6 +20,7 @@ from daemon.client import Client
 from daemon.errors import DaemonError
 from daemon.models import whoami
 from daemon.protocol import (
+    ActivateModel,
     AwaitStored,
     Ingest,
     Ingested,
@@ -36,6 +37,7 @@ from daemon.protocol import (
 from registry.store import Store
 
 STORED_TIMEOUT_S = 60.0
+ROLLED_TURN = "Is it raining in Graz right now?"
 MOVED = (
     "shoal_turns_total",
     "shoal_turn_seconds_count",
@@ -131,14 +133,18 @@ async def _converse(client: Client) -> int:
 
 
 async def _roll(client: Client, settings: Settings) -> None:
+    """Back to the oldest classifier by one request, and forward to the newest by another."""
     console = show.console()
     versions = Store(settings.registry_root).ids("classifier")
-    for target, why in ((versions[0], "the demo goes back"), (None, "and forward again")):
-        request = RollbackModel(name="classifier", to=target, who=whoami(), why=why)
+    who = whoami()
+    for request in (
+        RollbackModel(name="classifier", to=versions[0], who=who, why="the demo goes back"),
+        ActivateModel(version=versions[-1], who=who, why="and forward again"),
+    ):
         moved = await client.request(request, ModelActivated)
-        reply = await client.request(Ingest(text="Is it raining in Graz right now?", session="demo-2"), Ingested)
+        reply = await client.request(Ingest(text=ROLLED_TURN, session="demo-2"), Ingested)
         console.print(f"{moved.previous} → {moved.version}")
-        console.print(show.turn(reply, "Is it raining in Graz right now?"))
+        console.print(show.turn(reply, ROLLED_TURN))
 
 
 async def _metrics(status: Status) -> dict[str, float]:
