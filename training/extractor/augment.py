@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from actors.messages import ROLES, Extraction, Mention, PronounLink, Relation, Utterance
@@ -39,7 +39,7 @@ class Edit:
 class Augmenter:
     """Makes variants; the names it swaps in are those of the examples it was built from."""
 
-    def __init__(self, examples: Iterable[Example], rates: Rates) -> None:
+    def __init__(self, examples: Sequence[Example], rates: Rates) -> None:
         self._rates = rates
         self._kinds: dict[str, tuple[str, str]] = {}
         self._pools: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
@@ -53,6 +53,9 @@ class Augmenter:
                     genders[link.antecedent][gender] += 1
             for relation in example.gold.relations:
                 uses[relation.object][relation.predicate] += 1
+        # "Parrot." at the start of a sentence is no name.
+        nouns = {mention.text for example in examples for mention in example.gold.mentions}
+        types = {name: kind for name, kind in types.items() if name.lower() == name or name.lower() not in nouns}
         gendered = Counter(types[name] for name in genders if name in types)
         sizes = Counter(types.values())
         for name, kind in sorted(types.items()):
