@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 DATABASES: Final[tuple[GraphName, ...]] = ("user", "agent")
 UNUSED_JARS: Final = ("arcadedb-console", "arcadedb-graphql", "arcadedb-mcp", "arcadedb-postgresw", "arcadedb-redisw")
 POLL_S: Final = 0.05
-STOP_TIMEOUT_S: Final = 15.0
+STOP_TIMEOUT_S: Final = 8.0
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.2, 15.0
 
 # Reads until the daemon's end of the pipe closes, however the daemon died, then ends the server.

@@ -113,12 +113,11 @@ class GraphStore:
         key = self._cursor_key(journal_id)
 
         async def work(transaction: GraphTransaction) -> Writes:
-            cursor = await transaction.lock_cursor(key, journal_id)
+            cursor = await transaction.advance_cursor(key, journal_id, last_seq)
             if cursor >= last_seq:
                 return Writes()
             writes = await build(transaction, cursor)
             await transaction.write(writes)
-            await transaction.move_cursor(key, last_seq)
             return writes
 
         # One writer at a time: two would only send each other back to retry.

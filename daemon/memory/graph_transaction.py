@@ -75,22 +75,22 @@ class GraphTransaction:
                 found[name, properties["id"]] = Edge(name, properties["id"], start, end, properties)
         return list(found.values())
 
-    async def lock_cursor(self, key: str, journal_id: str) -> int:
-        """The last sequence number applied, 0 at first. All other writers of this graph wait or are retried."""
+    async def advance_cursor(self, key: str, journal_id: str, seq: int) -> int:
+        """Move the cursor up to `seq`; returns where it stood, 0 at first.
+
+        Comes first in a transaction: all other writers of this graph then wait, or are retried.
+        """
         # Both databases read what is committed, no more: without a common node two writers could lose an update.
         rows = await self._run(
             f"MERGE (g:{CURSOR} {{id: $label}}) ON CREATE SET g.writes = 0 SET g.writes = g.writes + 1 "
             f"WITH g MERGE (c:{CURSOR} {{id: $key}}) ON CREATE SET c.graph = $label, c.journal = $journal, c.seq = 0 "
-            "RETURN c.seq",
+            "WITH c, c.seq AS before SET c.seq = CASE WHEN before < $seq THEN $seq ELSE before END RETURN before",
             key=key,
             label=self._label,
             journal=journal_id,
+            seq=seq,
         )
         return int(rows[0][0])
-
-    async def move_cursor(self, key: str, seq: int) -> None:
-        """Set the cursor that `lock_cursor` read."""
-        await self._run(f"MATCH (c:{CURSOR}) WHERE c.id = $key SET c.seq = $seq", key=key, seq=seq)
 
     async def cursor(self, key: str) -> int:
         """The last sequence number applied, 0 before the first."""
