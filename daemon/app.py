@@ -53,6 +53,7 @@ async def serve(settings: Settings, tell: Tell) -> int:
     stopping = asyncio.Event()
     _on_signals(stopping)
     async with running(settings, tell) as handlers:
+        _on_signals(stopping)  # again: Ray puts handlers of its own in place when it starts
         waits = [asyncio.create_task(event.wait()) for event in (stopping, handlers.stop_requested)]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
@@ -90,10 +91,7 @@ async def running(settings: Settings, tell: Tell = lambda _line: None) -> AsyncI
         embedded = _embedded(settings)
         if embedded is not None:
             stack.push_async_callback(embedded.stop)
-        async with asyncio.TaskGroup() as starting:
-            starting.create_task(_start_runtime(runtime, tell))
-            if embedded is not None:
-                starting.create_task(_start_embedded(embedded, tell))
+        await asyncio.gather(_start_runtime(runtime, tell), _start_embedded(embedded, tell))
 
         def locate(graph: GraphName) -> Target:
             target = configured_target(settings.graph, graph)
@@ -150,7 +148,9 @@ async def _start_runtime(runtime: Runtime, tell: Tell) -> None:
         tell(f"shoal actor: {health.slm}-{health.replica} serves {health.model} (pid {health.pid})")
 
 
-async def _start_embedded(embedded: EmbeddedGraph, tell: Tell) -> None:
+async def _start_embedded(embedded: EmbeddedGraph | None, tell: Tell) -> None:
+    if embedded is None:
+        return
     try:
         await embedded.start()
         tell(f"shoal graph: embedded at {embedded.locate('user').uri}")

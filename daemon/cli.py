@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from actors.errors import ActorError
 from config.logs import configure_logging
 from config.schema import SchemaError
 from config.settings import LoadedSettings, SettingsError, flatten, load_settings
@@ -48,7 +49,10 @@ FAILED, UNREACHABLE, BAD_SETTINGS = 1, 3, 4
 T = TypeVar("T")
 
 app = typer.Typer(
-    name="shoal", help="Keeps a shoal of small models beside a big one, and remembers.", no_args_is_help=True
+    name="shoal",
+    help="Keeps a shoal of small models beside a big one, and remembers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
 )
 queue_app = typer.Typer(help="What waits for the graphs, and what they refused.", invoke_without_command=True)
 forget_app = typer.Typer(help="Erase from memory: an entity, a session, everything. Asks first.", no_args_is_help=True)
@@ -273,8 +277,10 @@ def main() -> NoReturn:
         _fail(str(error), BAD_SETTINGS)
     except DaemonUnreachable as error:
         _fail(str(error), UNREACHABLE)
-    except (DaemonError, RegistryError) as error:
+    except (DaemonError, ActorError, RegistryError) as error:
         _fail(f"{error} [{error.code}]", FAILED)
+    except OSError as error:
+        _fail(str(error), FAILED)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:

@@ -10,6 +10,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from actors.messages import USER
+from daemon.memory.records import SHOWN_ROLES
 from daemon.protocol import Ingested, Queue, Status
 
 STATUS_STYLES = {
@@ -21,10 +23,15 @@ STATUS_STYLES = {
     "corrected": "red",
 }
 
+PIPED_WIDTH = 160
+
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that wraps for a person and never for a pipe."""
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    """A console as wide as the person's terminal, and wide enough for whole rows in a pipe."""
+    made = Console(stderr=stderr, highlight=False)
+    if not made.is_terminal:
+        made.width = PIPED_WIDTH
+    return made
 
 
 def table(*columns: str) -> Table:
@@ -50,7 +57,8 @@ def turn(reply: Ingested, text: str) -> RenderableType:
 
 def facts(found: Sequence[Mapping[str, Any]], total: int) -> RenderableType:
     """Facts as a table: what is known, how surely, since when, and where it was said."""
-    made = table("subject", "predicate", "object", "status", "conf", "said", "from", "to", "last said as")
+    made = table("subject", "predicate", "object", "status", "conf", "said", "from", "to")
+    made.add_column("last said as", overflow="ellipsis", no_wrap=True)
     for fact in found:
         status = str(fact.get("status", ""))
         made.add_row(
@@ -60,8 +68,8 @@ def facts(found: Sequence[Mapping[str, Any]], total: int) -> RenderableType:
             Text(status, style=STATUS_STYLES.get(status, "")),
             f"{fact.get('confidence', 0.0):.2f}",
             f"{fact.get('times_said', 1)}×",
-            str(fact.get("valid_from") or ""),
-            str(fact.get("valid_to") or ""),
+            _day(fact.get("valid_from")),
+            _day(fact.get("valid_to")),
             str(fact.get("said_as", "")),
         )
     left = f"{total - len(found)} more: --limit shows them" if total > len(found) else ""
@@ -72,11 +80,25 @@ def agent_nodes(found: Sequence[Mapping[str, Any]]) -> RenderableType:
     """The agent graph's nodes: episodes, topics, preferences, corrections."""
     made = table("kind", "what", "details")
     for node in found:
-        details = ", ".join(
-            f"{key} {value}" for key, value in node.items() if key not in ("kind", "what", "id", "user")
-        )
-        made.add_row(str(node["kind"]), str(node["what"]), details)
+        made.add_row(str(node["kind"]).lower(), *_agent_node(node))
     return made
+
+
+def _agent_node(node: Mapping[str, Any]) -> tuple[str, str]:
+    match node["kind"]:
+        case "Episode":
+            span = f"{moment(node['started_at'])} to {moment(node['ended_at'])}"
+            return f"session {node.get('session', '')}", f"{node['turns']} turns, {span}"
+        case "Topic":
+            return str(node["name"]), f"{node['sort']}, {node['turns']} turns"
+        case "Preference":
+            held = "" if node.get("held", True) else ", no longer"
+            return (
+                f"{node['stance']} {node['about']}",
+                f"strength {node['strength']:.2f}, said {node['times_said']}×{held}",
+            )
+        case _:
+            return f"{node.get('wrong') or '?'} → {node.get('right', '')}", moment(node["said_at"])
 
 
 def status(report: Status) -> RenderableType:
@@ -164,17 +186,17 @@ def _statement(statement: Mapping[str, Any]) -> Text:
 
 def argument(side: Mapping[str, Any]) -> str:
     """A statement's subject or object, as a person would say it."""
-    by_role = {"user": "you", "group": "you and others", "agent": "the assistant"}
-    name = by_role.get(side["role"], str(side["name"]))
-    owner = side.get("owner")
-    if owner and side.get("nominal") == side["name"]:
-        return f"{'your' if owner == 'user' else owner + chr(39) + 's'} {name}"
-    return name
+    name = SHOWN_ROLES.get(side["role"], str(side["name"]))
+    if not side.get("owner") or side.get("nominal") != side["name"]:
+        return name
+    # An owner may be owned: "user>sister" is the user's sister.
+    first, *rest = [*str(side["owner"]).split(">"), name]
+    return "’s ".join([f"your {rest[0]}", *rest[1:]] if first == USER else [first, *rest])
 
 
 def _classification(result: Mapping[str, Any] | None) -> list[str]:
-    if not result:
-        return []
-    needs = [need for need, key in (("research", "needs_research"), ("memory", "needs_memory")) if result[key]]
-    needed = f"needs {' and '.join(needs)}" if needs else "needs neither research nor memory"
-    return [f"{result['category']}: {needed} ({result['reason']})"]
+    return [f"{result['category']}: {result['reason']}"] if result else []
+
+
+def _day(moment_iso: object) -> str:
+    return str(moment_iso or "")[:10]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rapidfuzz import fuzz
 
 from daemon.memory.graph import GraphStore, Target
 from daemon.memory.graph_transaction import GraphTransaction
-from daemon.memory.records import Edge, GraphName, Node
+from daemon.memory.records import SHOWN_ROLES, Edge, GraphName, Node
 
 OPEN = ("asserted", "uncertain")
 """Statuses of facts that still hold; the others tell what once was, or was taken back."""
@@ -39,7 +39,7 @@ class Memory:
 
         async def read(tx: GraphTransaction) -> list[dict[str, Any]]:
             entities = {node.id: node for node in await tx.nodes("Entity", user=user)}
-            wanted = [node.id for node in named(entities.values(), name)] if name else list(entities)
+            wanted = [node.id for node in named(entities, name)] if name else list(entities)
             edges = [
                 edge
                 for edge in (await tx.edges([(node_id, None) for node_id in wanted]) if wanted else [])
@@ -54,30 +54,25 @@ class Memory:
         return sorted(found, key=lambda fact: (-float(fact["last_said_at"] or 0.0), fact["predicate"], fact["id"]))
 
     async def agent_nodes(self, user: str) -> list[dict[str, Any]]:
-        """What the agent graph holds of a user: episodes, topics, preferences, corrections."""
+        """What the agent graph holds of a user: episodes, topics, preferences, corrections; each as its properties."""
 
         async def read(tx: GraphTransaction) -> list[dict[str, Any]]:
             return [
-                {
-                    **node.properties,
-                    "kind": kind,
-                    "what": str(node.properties.get("what") or node.properties.get("name", "")),
-                }
-                for kind in AGENT_KINDS
-                for node in await tx.nodes(kind, user=user)
+                {**node.properties, "kind": kind} for kind in AGENT_KINDS for node in await tx.nodes(kind, user=user)
             ]
 
+        found = await self._stores["agent"].read(read)
         return sorted(
-            await self._stores["agent"].read(read), key=lambda node: (AGENT_KINDS.index(node["kind"]), node["id"])
+            found, key=lambda node: (AGENT_KINDS.index(node["kind"]), -float(node.get("turns", 0)), node["id"])
         )
 
 
-def named(entities: Iterable[Node], name: str) -> list[Node]:
+def named(entities: Mapping[str, Node], name: str) -> list[Node]:
     """The entities that a person may mean by a name: exactly, else by the nearest spelling."""
     wanted = name.casefold().strip()
     if wanted in SELF:
-        return [node for node in entities if node.properties.get("role") == "user"]
-    spelt = [(node, [spelling.casefold() for spelling in _spellings(node)]) for node in entities]
+        return [node for node in entities.values() if node.properties.get("role") == "user"]
+    spelt = [(node, [spelling.casefold() for spelling in _spellings(node, entities)]) for node in entities.values()]
     exact = [node for node, spellings in spelt if wanted in spellings]
     if exact:
         return exact
@@ -86,15 +81,17 @@ def named(entities: Iterable[Node], name: str) -> list[Node]:
     return [node for score, node in scored if score == best] if best >= SIMILAR else []
 
 
-def shown_name(node: Node) -> str:
+def shown_name(node: Node, entities: Mapping[str, Node]) -> str:
     """An entity's name as a person would say it: "you", "your sister", "Tom's wife", "Emma"."""
     properties = node.properties
-    role, name, owner = properties.get("role"), str(properties.get("name", "")), properties.get("owner")
-    if role in ("user", "group", "agent"):
-        return {"user": "you", "group": "you and others", "agent": "the assistant"}[str(role)]
-    if owner and name in _texts(properties.get("nominals")):
-        return f"{'your' if owner == 'user' else f'{owner}’s'} {name}"
-    return name
+    role, name = str(properties.get("role") or ""), str(properties.get("name", ""))
+    if role in SHOWN_ROLES:
+        return SHOWN_ROLES[role]
+    owner = entities.get(str(properties.get("owner")))
+    if owner is None or name not in _texts(properties.get("nominals")):
+        return name
+    whose = shown_name(owner, entities)
+    return f"your {name}" if whose == SHOWN_ROLES["user"] else f"{whose}’s {name}"
 
 
 def _fact(edge: Edge, entities: Mapping[str, Node], said: Mapping[str, Node]) -> dict[str, Any]:
@@ -102,9 +99,9 @@ def _fact(edge: Edge, entities: Mapping[str, Node], said: Mapping[str, Node]) ->
     return {
         **edge.properties,
         "id": edge.id,
-        "subject": shown_name(entities[edge.start]) if edge.start in entities else "",
+        "subject": shown_name(entities[edge.start], entities) if edge.start in entities else "",
         "predicate": edge.type,
-        "object": shown_name(entities[edge.end]) if edge.end in entities else "",
+        "object": shown_name(entities[edge.end], entities) if edge.end in entities else "",
         "last_said_at": edge.properties.get("last_said_at"),
         "said_as": str(utterance.properties.get("text", "")) if utterance else "",
     }
@@ -114,8 +111,9 @@ def _last(edge: Edge) -> str:
     return next(reversed(_texts(edge.properties.get("utterances"))), "")
 
 
-def _spellings(node: Node) -> list[str]:
-    return [str(node.properties.get("name", "")), *_texts(node.properties.get("aliases")), shown_name(node)]
+def _spellings(node: Node, entities: Mapping[str, Node]) -> list[str]:
+    properties = node.properties
+    return [str(properties.get("name", "")), *_texts(properties.get("aliases")), shown_name(node, entities)]
 
 
 def _texts(value: object) -> list[str]:

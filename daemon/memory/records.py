@@ -11,6 +11,9 @@ from actors.messages import Classification, Extraction, Turn
 GraphName: TypeAlias = Literal["user", "agent"]
 Properties: TypeAlias = Mapping[str, str | int | float | bool | list[str] | None]
 
+SHOWN_ROLES = {"user": "you", "group": "you and others", "agent": "the assistant"}
+"""How an `Argument`'s role is told to the user."""
+
 
 @dataclass(frozen=True, slots=True)
 class Argument:
