@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,6 +25,9 @@ _ANTECEDENT_WORDS = 8
 _SELF = 0
 """Node 0 is the speaker, who dates nothing: a relation dated by it has no time."""
 _LEAST = 1e-6
+_LEAST_SHARE = 1e-3
+CONSIDERED = -4.0
+"""Log odds of the scorer below which a relation is not worth a thought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Calibration:
 
 def span_odds(confidence: float) -> float:
     """What doubt about a relation's arguments takes off its log odds."""
-    return float(np.log(max(confidence, _LEAST)))
+    return math.log(max(confidence, _LEAST))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,6 @@ class Assembler:
         self._roles = role_nodes(self.labels)
         kinds = self.labels.types
         predicates = [schema.predicates[name] for name in self.labels.predicates]
-        self._symmetric = np.array([predicate.symmetric for predicate in predicates])
         # The last row and column stand for a type that is not known.
         self._allowed: Flags = np.ones((len(kinds) + 1, len(kinds) + 1, len(predicates)), dtype=np.bool_)
         for one, subject in enumerate(kinds):
@@ -132,7 +135,7 @@ class Assembler:
     def candidates(
         self, sequence: TokenSequence, words: Sequence[Word], spans: Sequence[TaggedSpan], scores: PairScores
     ) -> list[Found]:
-        """Every relation that is the likeliest of its pair of arguments, however unlikely: for calibration."""
+        """Every relation that is considered, told or not: for calibration."""
         return self.relations(sequence, words, spans, self._links(sequence, words, spans, scores.link), scores)
 
     def relations(
@@ -145,49 +148,44 @@ class Assembler:
     ) -> list[Found]:
         """The likeliest relation of every two arguments that the schema lets stand in one."""
         arguments = self._arguments(sequence, words, spans, links)
-        numbers = [self._type_number.get(a.type or "", len(self.labels.types)) if a else -1 for a in arguments]
+        unknown = len(self.labels.types)
+        numbers = np.array([self._type_number.get(a.type or "", unknown) if a else unknown for a in arguments])
+        allowed = self._allowed[numbers[:, None], numbers[None, :]]
+        logits = np.where(allowed, scores.relation, -np.inf)
+        likeliest, highest = logits.argmax(axis=-1), logits.max(axis=-1)
         dating = [
             node
-            for node, argument in enumerate(arguments)
-            if node >= len(ROLES) and argument is not None and argument.type in self._time_types
-            and spans[node - len(ROLES)].label != self.labels.pronoun
-        ]  # fmt: skip
+            for node, span in enumerate(spans, len(ROLES))
+            if span.label != self.labels.pronoun and self.labels.types[span.label] in self._time_types
+        ]
         best: dict[frozenset[str], Found] = {}
-        for one, subject in enumerate(arguments):
-            for other, object_ in enumerate(arguments):
-                if subject is None or object_ is None or subject.key == object_.key:
-                    continue
-                logits = scores.relation[one, other].copy()
-                # Either order says the same of a symmetric predicate.
-                logits = np.where(self._symmetric, np.maximum(logits, scores.relation[other, one]), logits)
-                logits[~self._allowed[numbers[one], numbers[other]]] = -np.inf
-                predicate = int(logits.argmax())
-                score = float(logits[predicate])
-                if not np.isfinite(score):
-                    continue
-                sure = subject.confidence * object_.confidence
-                confidence = self._confidence(score, sure)
-                pair = frozenset((subject.key, object_.key))
-                if pair not in best or confidence > best[pair].relation.confidence:
-                    status = self.labels.statuses[int(scores.status[one, other].argmax())]
-                    options = [_SELF, *dating]
-                    chosen = options[int(scores.time[one, other, options].argmax())]
-                    when = arguments[chosen]
-                    relation = Relation(
-                        subject.key,
-                        self.labels.predicates[predicate],
-                        object_.key,
-                        status,
-                        confidence,
-                        when.key if when is not None and chosen != _SELF else None,
-                    )
-                    best[pair] = Found(relation, score, sure)
+        for one, other in np.argwhere(highest > CONSIDERED).tolist():
+            subject, object_ = arguments[one], arguments[other]
+            if subject is None or object_ is None or subject.key == object_.key:
+                continue
+            score, sure = float(highest[one, other]), subject.confidence * object_.confidence
+            confidence = self._confidence(score, sure)
+            # Two arguments stand in one relation: the surest, in either direction, of any of their mentions.
+            pair = frozenset((subject.key, object_.key))
+            if pair in best and best[pair].relation.confidence >= confidence:
+                continue
+            options = [_SELF, *dating]
+            when = arguments[options[int(scores.time[one, other, options].argmax())]]
+            relation = Relation(
+                subject.key,
+                self.labels.predicates[likeliest[one, other]],
+                object_.key,
+                self.labels.statuses[int(scores.status[one, other].argmax())],
+                confidence,
+                when.key if when is not None and when is not arguments[_SELF] else None,
+            )
+            best[pair] = Found(relation, score, sure)
         return list(best.values())
 
     def _confidence(self, score: float, sure: float) -> float:
         scale = self._calibration
         odds = scale.bias + scale.score * score + scale.span * span_odds(sure)
-        return float(1 / (1 + np.exp(-np.clip(odds, -30, 30))))
+        return 1 / (1 + math.exp(-max(-30.0, min(30.0, odds))))
 
     def _arguments(
         self,
@@ -215,26 +213,26 @@ class Assembler:
         self, sequence: TokenSequence, words: Sequence[Word], spans: Sequence[TaggedSpan], scores: Floats
     ) -> list[PronounLink | None]:
         """For every span the link of its pronoun: None for mentions, and where there is nothing to link to."""
+        if all(span.label != self.labels.pronoun for span in spans):
+            return [None] * len(spans)
         options = list(self._antecedents(sequence, words, spans))
+        begins = [sequence.words[first].first for first, _ in options]
+        ends = [sequence.words[last].first for _, last in options]
         links: list[PronounLink | None] = []
         for node, span in enumerate(spans, len(ROLES)):
             if span.label != self.labels.pronoun or not options:
                 links.append(None)
                 continue
-            begins = np.array([sequence.words[first].first for first, _ in options])
-            ends = np.array([sequence.words[last].first for _, last in options])
             odds = scores[node, 0, begins] + scores[node, 1, ends]
             shares = np.exp(odds - odds.max())
             by_text: dict[str, float] = {}
-            for (first, last), share in zip(options, shares, strict=True):
-                text = sequence.text(sequence.words[first], sequence.words[last])
-                by_text[text] = by_text.get(text, 0.0) + float(share)
+            for at in np.flatnonzero(shares > _LEAST_SHARE).tolist():
+                text = sequence.text(*(sequence.words[end] for end in options[at]))
+                by_text[text] = by_text.get(text, 0.0) + float(shares[at])
             antecedent = max(by_text, key=by_text.__getitem__)
-            confidence = span.confidence * by_text[antecedent] / float(shares.sum())
-            start, end = words[span.first].start, words[span.last].end
-            links.append(
-                PronounLink(sequence.text(words[span.first], words[span.last]), start, end, antecedent, confidence)
-            )
+            first, last = words[span.first], words[span.last]
+            confidence = span.confidence * min(1.0, by_text[antecedent] / float(shares.sum()))
+            links.append(PronounLink(sequence.text(first, last), first.start, last.end, antecedent, confidence))
         return links
 
     def _antecedents(

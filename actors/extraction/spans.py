@@ -66,5 +66,5 @@ def distances(nodes: Sequence[Node]) -> NDArray[np.int64]:
     gap = first[None, :] - first[:, None]
     size = np.minimum(np.log2(np.abs(gap) + 1.0).astype(np.int64), 5)
     classes = np.where(gap >= 0, size, 6 + size)
-    is_role = np.isin(first, ROLE_POSITIONS)
+    is_role = (first >= ROLE_POSITIONS[0]) & (first <= ROLE_POSITIONS[-1])
     return np.where(is_role[None, :] | is_role[:, None], _ROLE_DISTANCE, classes)

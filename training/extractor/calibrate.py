@@ -19,8 +19,6 @@ from training.extractor.score import as_turn, fact
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_CONSIDERED = -4.0
-"""Scores (log odds) below this are never told, and would drown the rest."""
 _RIDGE = 1.0
 
 
@@ -34,9 +32,8 @@ def fit(extractor: Extractor, examples: Sequence[Example], schema: Schema) -> Ca
         true += len(gold)
         turn = as_turn(example)
         for found in extractor.candidates(turn.text, turn.speaker, turn.context):
-            if found.score > _CONSIDERED:
-                features.append((found.score, span_odds(found.span_confidence), 1.0))
-                right.append(fact(found.relation, schema) in gold)
+            features.append((found.score, span_odds(found.span_confidence), 1.0))
+            right.append(fact(found.relation, schema) in gold)
     known, outcome = np.array(features).reshape(-1, 3), np.array(right, dtype=float)
     score, span, bias = (float(weight) for weight in _logistic(known, outcome))
     fitted = Calibration(score=score, span=span, bias=bias)

@@ -22,6 +22,7 @@ from actors.extractor import Extractor, ExtractorConfig
 from actors.runtimes.onnx import open_tokenizer
 from config.schema import Schema, load_schema
 from config.settings import load_settings
+from registry.bundled import BUNDLED
 from registry.versions import ModelVersion
 from training.annotation import Example, read_examples
 from training.encoder.export import PACKAGE, base_weights
@@ -32,7 +33,7 @@ from training.extractor.export import load_checkpoint, save_checkpoint, write_co
 from training.extractor.learning import Recipe, learn
 from training.extractor.model import Network, Shape
 from training.extractor.score import Report, run_and_score
-from training.register import BUNDLED, describe_version
+from training.register import describe_version
 from training.splits import CONVERSATIONS, conversation_keys, held_out_ids, is_held_out
 
 _log = structlog.get_logger(__name__)
