@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from config.settings import Settings
 from daemon import show
 from daemon.client import Client
-from daemon.errors import DaemonError, DaemonUnreachable
+from daemon.errors import DaemonUnreachable
 from daemon.models import whoami
 from daemon.protocol import ActivateModel, ModelActivated, RollbackModel
 from registry.active import CHANGE, ActivePointers
 from registry.bundled import register_bundled
 from registry.errors import RegistryError
+from registry.garbage import collect_garbage
 from registry.store import Store
 from registry.versions import Manifest
 
@@ -130,12 +130,19 @@ def verify(context: typer.Context, version: Annotated[str, typer.Argument(help="
 def register(context: typer.Context, folder: Path) -> None:
     """Add a version from a folder that holds manifest.json and its files. It is not activated."""
     store, _ = _registry(context)
-    try:
-        manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
-    except (OSError, ValidationError) as error:
-        raise DaemonError(f"{folder / 'manifest.json'}: {error}") from None
-    version = store.register(manifest, folder)
+    version = store.register(Manifest.read(folder), folder)
     show.console().print(f"registered {version}; `shoal models activate {version}` serves it")
+
+
+@app.command()
+def prune(
+    context: typer.Context,
+    keep: Annotated[int, typer.Option(min=0, help="How many of the newest versions of each model stay.")] = 3,
+) -> None:
+    """Remove old versions; never an active one, nor one that a rollback leads to."""
+    _, active = _registry(context)
+    removed = collect_garbage(active, keep)
+    show.console().print("\n".join(f"removed {version}" for version in removed) or "nothing to remove")
 
 
 def _registry(context: typer.Context) -> tuple[Store, ActivePointers]:
