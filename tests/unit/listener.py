@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import training
 from actors.messages import Classification, Extraction, Turn, Utterance
 from config.schema import load_schema
 from daemon.memory.context_sync import Projection
@@ -174,6 +176,19 @@ def understood(
     statements, mentioned = build(turn, extraction, SCHEMA, UTC)
     classification = Classification(False, 0.9, False, 0.9, category, 0.9, "") if category else None
     return TurnRecord(turn, statements, mentioned, extraction, classification, {"extractor": "extractor@0.1.0"})
+
+
+def conversation() -> list[Record]:
+    """A hundred annotated turns of several conversations, corrections among them, and two wishes to forget."""
+    path = Path(training.__file__).parent / "data" / "conversations" / "daily-1.txt"
+    records: list[Record] = []
+    for number, example in enumerate(read_examples([path], SCHEMA)[:100]):
+        said = tuple(Utterance({"A": "user", "B": "agent"}.get(c.speaker, c.speaker), c.text) for c in example.context)
+        turn = Turn(f"t{number}", "me", f"s{number // 25}", "user", example.text, MONDAY + 600 * number, said)
+        gold = replace(example.gold, correction=0.9 if example.style == "correction" else 0.0)
+        statements, mentioned = build(turn, gold, SCHEMA, UTC)
+        records.append(TurnRecord(turn, statements, mentioned, gold, None, {"extractor": "extractor@0.1.0"}))
+    return [*records[:60], ForgetRecord("me", "session", "s1"), *records[60:], ForgetRecord("me", "entity", "Noor")]
 
 
 def annotated(block: str, context: tuple[Utterance, ...] = (), correction: float = 0.0) -> tuple[str, Extraction]:
