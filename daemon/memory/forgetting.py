@@ -63,33 +63,28 @@ async def session(draft: Draft, index: EntityIndex, schema: Schema, name: str) -
     nodes = await draft.nodes(UTTERANCE, user=index.user)
     utterances = {node.id for node in nodes if node.properties["session"] == name}
     touched = {edge.end for edge in await draft.edges((utterance, MENTIONS) for utterance in utterances)}
-    facts = await _facts_from(draft, utterances)
-    for utterance in utterances:
-        draft.delete_node(utterance)
-    left: list[Fact] = []
-    for fact in facts:
+    facts = {fact.id: fact for fact in await _facts_from(draft, utterances)}
+    near = await draft.edges({key for fact in facts.values() for key in keys(schema, fact, correcting=False)})
+    facts |= {edge.id: fact_of(edge) for edge in near}
+    known = Known(schema)
+    for fact in facts.values():
         if set(fact.sessions) <= {name}:
             draft.delete_edge(fact.id)
             if fact.predicate == NAMES and fact.subject in index and fact.object in index:
                 index.drop_name(fact.subject, {index[fact.object].name})
         else:
-            left.append(fact)
-    closed = [fact for fact in left if fact.closed_by in utterances and fact.opened_as in OPEN]
-    near = await draft.edges(key for fact in closed for key in keys(schema, fact, correcting=False))
-    known = Known(schema, [*left, *map(fact_of, near)])
-    for fact in left:
-        lost = set(fact.utterances) & utterances
-        kept = replace(
-            fact,
-            utterances=_without(fact.utterances, utterances),
-            sessions=_without(fact.sessions, {name}),
-            times_said=max(1, fact.times_said - len(lost)),
-        )
-        if fact in closed and not any(rival.status == ASSERTED for rival in rivals(known, fact)):
-            kept = replace(kept, status=fact.opened_as, valid_to=None, closed_by=None, closed_at=None)
-        if kept != fact:
-            known.put(kept)
-            draft.put_edge(fact_edge(kept))
+            known.load([_without_session(fact, name, utterances)])
+    for fact in known:
+        reopened = fact
+        if fact.closed_by in utterances and fact.opened_as in OPEN:
+            reopened = replace(fact, status=fact.opened_as, valid_to=None, closed_by=None, closed_at=None)
+        if not any(rival.status == ASSERTED for rival in rivals(known, fact)):
+            fact = reopened
+            known.put(fact)
+        if fact != facts[fact.id]:
+            draft.put_edge(fact_edge(fact))
+    for utterance in utterances:
+        draft.delete_node(utterance)
     for entity_id in sorted(touched):
         if entity_id in index and not index[entity_id].role and not await draft.edges([(entity_id, None)]):
             draft.delete_node(entity_id)
@@ -101,6 +96,16 @@ async def _facts_from(draft: Draft, utterances: Collection[str]) -> list[Fact]:
     touched = {edge.end for edge in await draft.edges((utterance, MENTIONS) for utterance in utterances)}
     found: Iterable[Edge] = await draft.edges((entity_id, None) for entity_id in touched)
     return [fact_of(edge) for edge in found if edge.type != MENTIONS]
+
+
+def _without_session(fact: Fact, name: str, utterances: Collection[str]) -> Fact:
+    lost = set(fact.utterances) & set(utterances)
+    return replace(
+        fact,
+        utterances=_without(fact.utterances, lost),
+        sessions=_without(fact.sessions, {name}),
+        times_said=max(1, fact.times_said - len(lost)),
+    )
 
 
 def _speaks_of(text: str, names: Collection[str]) -> bool:

@@ -95,6 +95,7 @@ class EntityIndex:
         self._by_part: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._by_sound: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._by_initial: defaultdict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+        self._by_noun: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._by_tie: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
         self._by_head: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
         for entity in entities:
@@ -267,8 +268,8 @@ class EntityIndex:
         return [entity for entity in found if _compatible(entity.type, type_)]
 
     def _lately_owned(self, noun: str, argument: Argument, said_at: float) -> list[Entity]:
-        called = self._called(argument.name, argument.type)
-        found = [entity for entity in called if _recent(entity, said_at) and noun in entity.nominals]
+        known = (self._entities[found] for found in self._by_noun.get(noun, {}))
+        found = [e for e in known if _recent(e, said_at) and _compatible(e.type, argument.type)]
         return found if len(found) == 1 else []
 
     def _partly(self, argument: Argument, said_at: float) -> Entity | None:
@@ -393,6 +394,7 @@ class EntityIndex:
                 yield self._by_part, part
                 yield self._by_sound, sound_key(part)
         for noun in entity.nominals:
+            yield self._by_noun, noun
             yield self._by_tie, (entity.owner, noun)
             yield self._by_head, (entity.owner, head_noun(noun))
 

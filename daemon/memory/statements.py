@@ -56,7 +56,7 @@ def owner_path(argument: Argument) -> str:
 
 def is_nominal(argument: Argument) -> bool:
     """Whether only a noun is known of it ("sister"), not a name."""
-    return f" {argument.nominal}".casefold().endswith(f" {argument.name}".casefold())
+    return bool(argument.nominal) and f" {argument.nominal}".casefold().endswith(f" {argument.name}".casefold())
 
 
 @dataclass(frozen=True, slots=True)
