@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -62,11 +63,12 @@ class Head:
         """Raises: ModelLoadError."""
         try:
             words = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
-            with np.load(folder / "weights.npz", allow_pickle=False) as arrays:
+            # Opened here: numpy leaves the file open where it is not an archive.
+            with (folder / "weights.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 names = ("vector_weights", "gram_weights", "bias", "agreement")
                 weights = [np.asarray(arrays[name], dtype=np.float32) for name in names]
             head = cls(dict(words["categories"]), {gram: i for i, gram in enumerate(words["grams"])}, *weights)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ModelLoadError(f"{folder.name}: not a classifier's files: {error}") from error
         count = len(head.categories)
         expected = ((DIMENSIONS, 2 + count), (len(head.vocabulary), 2 + count), (2 + count,), (2, 2, count))
