@@ -62,7 +62,7 @@ class EmbeddedGraph:
         """Raises: GraphUnavailable while the server is down or starting."""
         target = self._target
         if target is None or self.pid is None:
-            raise GraphUnavailable("the embedded graph server is starting")
+            raise GraphUnavailable("the embedded graph server is down or starting")
         return replace(target, database=name)
 
     async def start(self) -> None:
@@ -70,7 +70,8 @@ class EmbeddedGraph:
 
         Raises:
             HomeInUse: another daemon uses `root`.
-            GraphUnavailable: the server died or did not answer in `start_timeout_s`; its log says why.
+            GraphUnavailable: the server died or did not answer in `start_timeout_s`; its log says why. It is started
+                again until `stop`.
         """
         for folder in (self._root, self._root / "config"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -79,6 +80,9 @@ class EmbeddedGraph:
         try:
             await asyncio.to_thread(self._end_stale_server)
             await self._launch()
+        except GraphUnavailable:
+            self._keeper = asyncio.create_task(self._keep_alive(), name="embedded-graph")
+            raise
         except BaseException:
             await self.stop()
             raise
@@ -152,6 +156,9 @@ class EmbeddedGraph:
             )
             target = Target(f"bolt://127.0.0.1:{bolt_port}", "root", password)
             await self._ready(self._process, target)
+        except BaseException:
+            await self._end_server()
+            raise
         finally:
             secret.unlink(missing_ok=True)
         self._target = target
@@ -230,13 +237,11 @@ class EmbeddedGraph:
             if process is not None and process.returncode is None:
                 status = await process.wait()
                 log.warning("graph_server_died", status=status)
-            self._target = None
             await self._end_server()
             try:
                 await self._launch()
             except (GraphUnavailable, OSError) as error:
-                log.error("graph_server_not_restarted", error=str(error), again_in_s=backoff_s)
-                await self._end_server()
+                log.error("graph_server_not_started", error=str(error), again_in_s=backoff_s)
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
             else:
