@@ -92,6 +92,11 @@ class DaemonProcess:
         return bool(line)
 
 
+def settings_in(folder: Path) -> Settings:
+    """What a client needs to know of a daemon on this folder."""
+    return load_settings(overrides={"home": str(folder), "runtime_dir": str(folder / "run")}).settings
+
+
 @contextlib.asynccontextmanager
 async def daemon(folder: Path, **changes: object) -> AsyncIterator[DaemonProcess]:
     """A daemon that is ready, on this folder; stopped in order when the block ends, unless it has ended by then.
@@ -107,7 +112,6 @@ async def daemon(folder: Path, **changes: object) -> AsyncIterator[DaemonProcess
         **{key.replace("__", "."): value for key, value in changes.items()},
     }
     arguments = [argument for key, value in chosen.items() for argument in ("--set", f"{key}={value}")]
-    tree = {"home": str(folder), "runtime_dir": str(folder / "run")}
     log = folder / "stderr.log"
     with log.open("ab") as stderr:
         process = await asyncio.create_subprocess_exec(
@@ -117,7 +121,7 @@ async def daemon(folder: Path, **changes: object) -> AsyncIterator[DaemonProcess
             stderr=stderr,
             cwd=folder,
         )
-    running = DaemonProcess(process, load_settings(overrides=tree).settings, log)
+    running = DaemonProcess(process, settings_in(folder), log)
     try:
         await running.ready()
         yield running
