@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 
 import psutil
@@ -23,18 +24,36 @@ from actors.fleet import Berth, Fleet, specs
 from actors.host import CLOSE_GRACE_S, Host, HostSpec
 from actors.lane import Lane
 from actors.messages import Answer, HostHealth, Request
+from actors.wire import pack, unpack
 from config.settings import RaySettings, Settings
 
 T = TypeVar("T")
 
 HEALTH_TIMEOUT_S = 1.0
+PROBE_TIMEOUT_S = 10.0
 SWAP_MARGIN_S = 5.0
 """How much longer than its load may take a swap is waited for."""
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 10.0
+PARENT_CHECK_S = 1.0
 CONTROL_CALLS = 16
 """Room for health, swap and drain when a host's queue is full."""
-MAX_SESSION_FOLDER = 38
+MAX_PRIVATE_FOLDER = 36
 """Characters that leave room for Ray's socket names below the 103 bytes that macOS allows."""
+
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Without it Ray warns that it will one day stop to hide the GPUs from actors that ask for none.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+PRIVATE_ENVIRONMENT = {
+    # Ray's name for "this node is on loopback", which it otherwise does on macOS and Windows alone.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # Hosts answer a person who waits: by default Ray puts them behind everything else on the machine.
+    "RAY_worker_niceness": "0",
+    # A call to a host that has died fails in tenths of a second instead of two: in time for another replica.
+    "RAY_timeout_ms_task_wait_for_death_info": "50",
+    "RAY_core_worker_internal_heartbeat_ms": "100",
+}
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +69,7 @@ class RayRuntime:
         self._registry_root = registry_root.absolute()
         self._fleet: Fleet | None = None
         self._replicas: list[RayReplica] = []
-        self._owns_ray = False
+        self._connected = self._owns_ray = False
         # Ray's processes are tied to the thread that starts them, so it lives as long as they do.
         self._lane = Lane("ray")
 
@@ -77,11 +96,12 @@ class RayRuntime:
             await self._fleet.drain(drain_timeout_s)
         for host in self._replicas:
             host.close()
-        stopping = self._lane.run(self._end_ray)
+        ending = self._lane.run(self._end_ray)
         self._lane.close()
-        with suppress(TimeoutError):  # a Ray that hangs is killed when this process ends
-            async with asyncio.timeout(STOP_TIMEOUT_S):
-                await stopping
+        if self._connected:
+            with suppress(TimeoutError):  # a Ray that hangs is killed when this process ends
+                async with asyncio.timeout(STOP_TIMEOUT_S):
+                    await ending
 
     async def _start(self) -> None:
         ray = self._settings.ray
@@ -98,6 +118,7 @@ class RayRuntime:
 
     def _begin_ray(self) -> None:
         self._owns_ray = connect(self._settings.ray, self._settings.runtime_dir)
+        self._connected = True
 
     def _end_ray(self) -> None:
         for host in self._replicas:
@@ -114,6 +135,17 @@ class RayRuntime:
         return self._fleet
 
 
+class RayHost(Host):
+    """A host as its actor process runs it."""
+
+    def __init__(self, spec: HostSpec) -> None:
+        super().__init__(spec)
+        Thread(target=_exit_with_parent, args=(os.getppid(),), name="parent-watch", daemon=True).start()
+
+    async def answer(self, request: bytes, remaining_s: float) -> bytes:
+        return pack(await self.handle(unpack(request), remaining_s))
+
+
 class RayReplica:
     """The handle of one host actor; while Ray restarts it, requests wait as long as their deadline allows."""
 
@@ -126,6 +158,7 @@ class RayReplica:
         self._up = asyncio.Event()
         self._gone = False
         self._watch: asyncio.Task[None] | None = None
+        self._probe: asyncio.Task[None] | None = None
 
     @property
     def up(self) -> bool:
@@ -150,7 +183,13 @@ class RayReplica:
         if not self._up.is_set():
             await self._return(remaining_s)
             remaining_s = deadline - time.monotonic()
-        return await self._ask(self.actor.handle.remote(request, remaining_s), remaining_s)
+        try:
+            packed = await self._ask(self.actor.answer.remote(pack(request), remaining_s), remaining_s)
+        except SlmTimeout:
+            self._suspect()
+            raise
+        answer: Answer = unpack(packed)
+        return answer
 
     async def swap(self, version: str) -> str:
         timeout_s = self._spec.settings.load_timeout_s + SWAP_MARGIN_S
@@ -170,8 +209,9 @@ class RayReplica:
     def close(self) -> None:
         """Stop waiting for a restart."""
         self._gone = True
-        if self._watch:
-            self._watch.cancel()
+        for task in (self._watch, self._probe):
+            if task:
+                task.cancel()
 
     def kill(self) -> None:
         import ray
@@ -196,6 +236,15 @@ class RayReplica:
             raise SlmUnavailable(f"{self._name}: {type(error).__name__}") from None
         except RayError as error:
             raise SlmUnavailable(f"{self._name}: {type(error).__name__}") from None
+
+    def _suspect(self) -> None:
+        """Find out whether the host is slow or lost: Ray may tell of a death only after a call's deadline."""
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(self._ask_whether_alive())
+
+    async def _ask_whether_alive(self) -> None:
+        with suppress(ActorError):  # `_ask` has noted a loss
+            await self._ask(self.actor.health.remote(), PROBE_TIMEOUT_S)
 
     def _lost(self) -> None:
         self._up.clear()
@@ -228,17 +277,21 @@ class RayReplica:
         self._pid = health.pid
 
 
+def _exit_with_parent(parent: int) -> None:
+    """Follow a killed daemon's raylet at once. Ray's workers need a minute for it: too long with a model in memory."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK_S)
+    os._exit(1)
+
+
 def connect(settings: RaySettings, runtime_dir: Path) -> bool:
     """Start the private Ray, or join a cluster; False where this process has one already, which is then used.
 
     Raises: RayFailed.
     """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # Without it Ray warns that it will one day stop to hide the GPUs from actors that ask for none.
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    os.environ.update(ENVIRONMENT)
     if not settings.address:
-        # Ray's name for "this node is on loopback", which it otherwise does on macOS and Windows alone.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        os.environ.update(PRIVATE_ENVIRONMENT)
         # Other users of the machine reach loopback too: only who knows the token may run code here.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -247,6 +300,8 @@ def connect(settings: RaySettings, runtime_dir: Path) -> bool:
     if ray.is_initialized():
         return False
     logging.getLogger("ray").setLevel(logging.ERROR)
+    # `log_to_driver` does not cover the raylet's messages, which Ray prints: what matters of them is logged here.
+    ray._private.worker._worker_logs_enabled = False
     try:
         # Marked as a client's, the job does not put our working directory first on its workers' path, where a
         # folder named like one of our packages would be taken for it.
@@ -285,7 +340,7 @@ def _place(spec: HostSpec, settings: RaySettings) -> Any:
     import ray
 
     wanted = spec.settings
-    host = ray.remote(Host).options(
+    host = ray.remote(RayHost).options(
         name=f"{spec.slm}-{spec.replica}",
         namespace=settings.namespace,
         num_cpus=wanted.num_cpus,
@@ -307,15 +362,16 @@ def _place(spec: HostSpec, settings: RaySettings) -> Any:
 
 
 def _session_folder(runtime_dir: Path) -> Path:
-    """A private folder, short enough for Ray's sockets, without the sessions of daemons that are gone."""
-    folder = runtime_dir.absolute() / "ray"
-    if len(str(folder)) > MAX_SESSION_FOLDER:
-        name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]
-        folder = Path(f"/tmp/shoal-{os.geteuid()}-{name}")  # noqa: S108 (owner and mode are checked below)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.lstat()
+    """A folder short enough for Ray's sockets, in a private one, without the sessions of daemons that are gone."""
+    private = runtime_dir.absolute() / "ray"
+    if len(str(private)) > MAX_PRIVATE_FOLDER:
+        name = hashlib.sha256(os.fsencode(private)).hexdigest()[:8]
+        private = Path(f"/tmp/shoal-{os.geteuid()}-{name}")  # noqa: S108 (owner and mode are checked below)
+    private.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = private.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise RayFailed(f"{folder} must be a folder that nobody else can enter")
+        raise RayFailed(f"{private} must be a folder that nobody else can enter")
+    folder = private / "s"  # Ray opens its own folder to everyone, hence the one around it
     for session in folder.glob("session_*_*"):
         pid = session.name.rpartition("_")[2]
         if not session.is_symlink() and pid.isdigit() and not psutil.pid_exists(int(pid)):

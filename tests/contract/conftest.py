@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import tempfile
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -91,6 +93,10 @@ def shared_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RaySettings
 
     lane.submit(ray.shutdown).result()
     lane.shutdown()
+    with warnings.catch_warnings():
+        # Ray drops its child processes without waiting for them, and Python complains when it frees them.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(params=["local", "ray"])
