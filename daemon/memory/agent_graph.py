@@ -18,11 +18,11 @@ from hashlib import blake2b
 from typing import Any
 
 from daemon.memory.draft import Draft, Reads
-from daemon.memory.facts import ASSERTED, CORRECTS, ENDED, MAX_CONFIDENCE, NEGATED
+from daemon.memory.facts import ASSERTED, ENDED, MAX_CONFIDENCE, NEGATED
 from daemon.memory.records import Argument, Edge, Entry, ForgetRecord, Node, Statement, TurnRecord, Writes
 from daemon.memory.rows import id_stem, utterance_id
 from daemon.memory.spelling import name_key
-from daemon.memory.statements import GROUP, is_nominal
+from daemon.memory.statements import GROUP, is_nominal, takes_back
 
 SESSION, EPISODE, TOPIC, PREFERENCE, CORRECTION = "Session", "Episode", "Topic", "Preference", "Correction"
 HAS_EPISODE, ABOUT, LEARNED, CORRECTED_BY = "HAS_EPISODE", "ABOUT", "LEARNED", "CORRECTED_BY"
@@ -104,7 +104,7 @@ class _Batch:
             self._prefer(preference_id, statement, record, utterance_id(stem))
             if preference_id in self._rows:
                 self._join(LEARNED, episode_id, preference_id, record.turn.user)
-        if record.extraction is not None and record.extraction.correction >= CORRECTS:
+        if takes_back(record):
             self._rows[f"c-{stem}"] = (CORRECTION, _correction(record, utterance_id(stem)))
             self._join(CORRECTED_BY, episode_id, f"c-{stem}", record.turn.user)
 

@@ -23,6 +23,7 @@ _VAGUE = re.compile(
     rf"{_WORDS}|.*\d0'?s|every .*|each .*|{_WORDS} (?:second|minute|hour|day|night|week|weekend|month|year|decade)s?"
     r"|.*\b(?:second|minute|hour|season|summer|winter|spring|autumn|fall)s?\b.*"
 )
+_LONGEST = 64
 _KEPT = {"year": "%Y", "month": "%Y-%m"}
 
 
@@ -33,6 +34,8 @@ def resolve_date(phrase: str, said_at: float, lean: Lean = "past", zone: tzinfo 
     open phrase ("Tuesday", "May") means the nearest one that way. `said_at` is Unix time in seconds, its day taken in
     `zone` (this machine's when None). Raises nothing.
     """
+    if len(phrase) > _LONGEST:
+        return None
     try:
         said = datetime.fromtimestamp(said_at, UTC).astimezone(zone)
     except (OverflowError, ValueError, OSError):
@@ -48,7 +51,7 @@ def _resolve(phrase: str, said_on: date, lean: Lean) -> str | None:
     if part:
         phrase = phrase[part.end() :]
         lean = {"last": "past", "next": "future"}.get(part["lean"], lean)  # type: ignore[assignment]  # two literals
-    if not phrase or len(phrase) > 64 or _VAGUE.fullmatch(phrase):
+    if not phrase or _VAGUE.fullmatch(phrase):
         return None
     try:
         found = _parser(said_on, lean).get_date_data(phrase)

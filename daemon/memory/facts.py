@@ -15,8 +15,6 @@ SUPERSEDED, CORRECTED = "superseded", "corrected"
 _Triple = tuple[str, frozenset[str]]
 
 OPEN = frozenset({ASSERTED, UNCERTAIN})
-CORRECTS = 0.5
-"""From which probability on a turn is taken to take something back."""
 MAX_CONFIDENCE = 0.99
 MAX_UTTERANCES = 256
 """How many utterances a fact names, the newest; `times_said` counts them all."""

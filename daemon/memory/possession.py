@@ -52,6 +52,9 @@ _NO_OWNER = frozenset(
     " anyone today tonight tomorrow yesterday name one".split()
 )
 _DETERMINED = _QUALIFIERS | frozenset("a an the that this some any another every each no one single".split())
+_REACH = 120
+"""How many characters around a mention can say whose it is; it bounds the work on a text without end."""
+
 _WORDS = r"(?P<between>(?:[\w'’-]+\s+){0,3})"
 _PRONOUN = re.compile(rf"\b(?P<pronoun>my|our|your|his|her|their|its|whose)\s+{_WORDS}$", re.IGNORECASE)
 _NAMED = re.compile(rf"(?:^|[\s(])(?P<name>[\w.-]+)['’]s\s+{_WORDS}$")
@@ -60,6 +63,7 @@ _NOUN_BEFORE = re.compile(
     r"(?P<noun>[^\W\d_][\w-]*(?:[ -]in[ -]law)?)(?:\s*,)?\s+(?P<link>(?:named|called|is)\s+)?$", re.IGNORECASE
 )
 _JOINED = re.compile(r"(?P<noun>[^\W\d_][\w-]*(?:[ -]in[ -]law)?)\s+(?:and|or|&)\s+$", re.IGNORECASE)
+_ADJOINING = re.compile(r"(?:\b(?:my|our|your|his|her|their|its|whose)|['’]s)\s+$", re.IGNORECASE)
 _NOUN_AFTER = re.compile(
     r"(?:['’]s|\s+(?:is|was)(?:\s+(?:actually|also|really))?|\s*,)\s+(?P<owner>my|our|your|his|her|their|its)\s+"
     r"(?P<between>(?:[\w'’-]+\s+){0,2}?)(?P<noun>[^\W\d_][\w-]*(?:[ -]in[ -]law)?)\b",
@@ -142,11 +146,17 @@ def tie_of_noun(text: str, start: int, end: int, voice: Voice, anchors: Sequence
     """Whose the noun at [start, end) is: "my old [Honda]", "Tom's [wife]", "my mom and [dad]". None: nobody's."""
     noun = text[start:end]
     found = _possessor(text, start, voice, anchors)
-    if found is None and (joined := _JOINED.search(text[:start])) and is_relational(joined["noun"]):
+    if (
+        found is None
+        and (joined := _JOINED.search(text, max(0, start - _REACH), start))
+        and is_relational(joined["noun"])
+    ):
         found = _possessor(text, joined.start("noun"), voice, anchors)
     if found is None:
         # "Mom called" is the speaker's mother; "a mom", "the new dad" are nobody's that we know.
-        bare = called_by_it(noun) and not _DETERMINED.intersection(text[:start].casefold().split()[-1:])
+        bare = called_by_it(noun) and not _DETERMINED.intersection(
+            text[max(0, start - _REACH) : start].casefold().split()[-1:]
+        )
         return Tie(voice.my, noun) if bare else None
     owner, qualifiers = found
     return Tie(owner, " ".join([*qualifiers, noun]))
@@ -154,36 +164,42 @@ def tie_of_noun(text: str, start: int, end: int, voice: Voice, anchors: Sequence
 
 def tie_of_name(text: str, start: int, end: int, voice: Voice, anchors: Sequence[Anchor]) -> Tie | None:
     """What the noun beside a name makes of it: "my sister [Emma]", "[Emma] is my sister", "Tom's dog, [Rex]"."""
-    before = _NOUN_BEFORE.search(text[:start])
+    before = _NOUN_BEFORE.search(text, max(0, start - _REACH), start)
     # "My brother is Tom's boss" does not make Tom the brother.
     if before and not (before["link"] and text[end : end + 2] in ("'s", "’s")):
         noun, at = before["noun"], before.start("noun")
         found = _possessor(text, at, voice, anchors)
         known = is_relational(noun)
         # An unknown noun counts only right after its owner: "my plumber Joe", not "my brother saw Joe".
-        if found and (known or (not _open(noun) and _adjoins(text, at) and "," not in before[0])):
+        if found and (
+            known or (_noun_like(noun) and _adjoins(text, at) and not before["link"] and "," not in before[0])
+        ):
             owner, qualifiers = found
             return Tie(owner, " ".join([*qualifiers, noun]))
-    if (after := _NOUN_AFTER.match(text[end:])) and is_relational(after["noun"]):
+    if (after := _NOUN_AFTER.match(text, end, end + _REACH)) and is_relational(after["noun"]):
         qualifiers = [word for word in after["between"].casefold().split() if word in _QUALIFIERS]
-        owner = _pronoun_owner(after["owner"], end + after.start("owner"), voice, anchors)
+        owner = _pronoun_owner(after["owner"], after.start("owner"), voice, anchors)
         return Tie(owner, " ".join([*qualifiers, after["noun"]]))
     return None
 
 
 def _possessor(text: str, start: int, voice: Voice, anchors: Sequence[Anchor]) -> tuple[str, list[str]] | None:
     """The owner of the noun at `start` and the words that tell it from others of its kind."""
-    before = text[:start]
-    if pronoun := _PRONOUN.search(before):
+    reach = max(0, start - _REACH)
+    if pronoun := _PRONOUN.search(text, reach, start):
         between, at = pronoun["between"], pronoun.start("pronoun")
         if _modifies(between) and not _crossed(anchors, pronoun.end("pronoun"), start):
             return _pronoun_owner(pronoun["pronoun"], at, voice, anchors), _qualifiers(between)
     for anchor in anchors:
-        if anchor.end < start and (genitive := _GENITIVE.fullmatch(text[anchor.end : start])):
+        if reach <= anchor.end < start and (genitive := _GENITIVE.fullmatch(text, anchor.end, start)):
             between = genitive["between"]
             if _modifies(between) and not _crossed(anchors, anchor.end, start):
                 return anchor.owner, _qualifiers(between)
-    if (named := _NAMED.search(before)) and named["name"].casefold() not in _NO_OWNER and _modifies(named["between"]):
+    if (
+        (named := _NAMED.search(text, reach, start))
+        and named["name"].casefold() not in _NO_OWNER
+        and _modifies(named["between"])
+    ):
         return named["name"], _qualifiers(named["between"])
     return None
 
@@ -212,6 +228,10 @@ def _open(word: str) -> bool:
     return lowered in _NO_MODIFIER or lowered.endswith(("s", "ed", "ly", "'s", "’s", "n't", "'re", "'m", "'ll"))
 
 
+def _noun_like(word: str) -> bool:
+    return not _open(word) and word.casefold() not in _NO_OWNER
+
+
 def _qualifiers(between: str) -> list[str]:
     return [word for word in between.casefold().split() if word in _QUALIFIERS]
 
@@ -221,4 +241,4 @@ def _crossed(anchors: Sequence[Anchor], start: int, end: int) -> bool:
 
 
 def _adjoins(text: str, at: int) -> bool:
-    return bool(re.search(r"(?:\b(?:my|our|your|his|her|their|its|whose)|['’]s)\s+$", text[:at], re.IGNORECASE))
+    return _ADJOINING.search(text, max(0, at - _REACH), at) is not None

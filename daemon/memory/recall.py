@@ -88,10 +88,13 @@ def shown_name(node: Node, entities: Mapping[str, Node]) -> str:
     if role in SHOWN_ROLES:
         return SHOWN_ROLES[role]
     owner = entities.get(str(properties.get("owner")))
-    if owner is None or name not in _texts(properties.get("nominals")):
+    noun = next(
+        (noun for noun in _texts(properties.get("nominals")) if noun.split()[-1:] == name.casefold().split()[-1:]), ""
+    )
+    if owner is None or not noun:
         return name
     whose = shown_name(owner, entities)
-    return f"your {name}" if whose == SHOWN_ROLES["user"] else f"{whose}’s {name}"
+    return f"your {noun}" if whose == SHOWN_ROLES["user"] else f"{whose}’s {noun}"
 
 
 def _fact(edge: Edge, entities: Mapping[str, Node], said: Mapping[str, Node]) -> dict[str, Any]:

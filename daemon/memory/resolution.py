@@ -60,6 +60,10 @@ class Entity:
         """Whether only a noun is known of it: "my sister"."""
         return any(head_noun(noun) == head_noun(self.name) for noun in self.nominals)
 
+    def is_their(self, noun: str) -> bool:
+        """Whether it is this to its owner, in whatever word: "mom" is "mother"."""
+        return plain_noun(noun) in map(plain_noun, self.nominals)
+
 
 @dataclass(frozen=True, slots=True)
 class Merged:
@@ -229,8 +233,8 @@ class EntityIndex:
         if named is None:
             self._put(replace(unnamed[0], name=argument.name))
             return unnamed[0].id
-        if noun not in named.nominals:
-            entity = replace(named, owner=owner, nominals=(*named.nominals, noun))
+        if not named.is_their(noun):
+            entity = replace(named, owner=owner, nominals=(*named.nominals, argument.nominal.casefold()))
             self._put(entity)
             if unnamed and unnamed[0].id != entity.id:
                 return self._merge(unnamed[0], entity)
@@ -328,7 +332,7 @@ class EntityIndex:
     # --- keeping ----------------------------------------------------------------------------------
 
     def _new(self, argument: Argument, owner: str, said_at: float, new_id: Callable[[], str]) -> str:
-        nominals = (plain_noun(argument.nominal),) if argument.nominal else ()
+        nominals = (argument.nominal.casefold(),) if argument.nominal else ()
         entity = Entity(
             new_id(), self.user, argument.name, argument.type or "MISC", said_at, said_at,
             role=argument.role, owner=owner, nominals=nominals,
@@ -394,8 +398,8 @@ class EntityIndex:
                 yield self._by_part, part
                 yield self._by_sound, sound_key(part)
         for noun in entity.nominals:
-            yield self._by_noun, noun
-            yield self._by_tie, (entity.owner, noun)
+            yield self._by_noun, plain_noun(noun)
+            yield self._by_tie, (entity.owner, plain_noun(noun))
             yield self._by_head, (entity.owner, head_noun(noun))
 
 

@@ -12,11 +12,13 @@ from actors.messages import AGENT, ROLES, USER, Extraction, Mention, PronounLink
 from config.schema import Canonical, Predicate, Schema, load_schema
 from daemon.memory.dates import Lean, resolve_date
 from daemon.memory.possession import Anchor, Voice, is_animal, is_relational, tie_of_name, tie_of_noun
-from daemon.memory.records import Argument, Statement
+from daemon.memory.records import Argument, Statement, TurnRecord
 
 SPEAKER, SPEAKER_GROUP, LISTENER = ROLES
 GROUP, NAME = "group", "name"
 NAMES, OWNS, IS_A = "has_name", "owns", "is_a"
+CORRECTS = 0.5
+"""From which probability on a turn is taken to take something back."""
 VALUES = frozenset({"DATE", "NUMBER"})
 BEINGS = frozenset({"PERSON", "ANIMAL"})
 _OWNABLE = BEINGS | {"PRODUCT", "LOCATION", "ORGANIZATION", "EVENT", "WORK"}
@@ -24,6 +26,11 @@ _PERSONAL = frozenset("he him his she her hers they them their theirs".split())
 _POSSESSIVE = frozenset("his her its their whose".split())
 _COMING = frozenset({"wants", "booked", "happened_on"})
 _PLURAL = re.compile(r"(?:s|mice|geese|sheep|fish|deer)$", re.IGNORECASE)
+_TAKES_BACK = re.compile(
+    r"\W*(?:(?:no|nope|nah|wait|oops|sorry|ah|oh|um|uh|well)\b[\s,.!–-]*)*"
+    r"(?:no\b|nope\b|wait\b|oops\b|sorry\b|scratch that|i meant?\b|correction\b|my mistake|that'?s (?:not|wrong))",
+    re.IGNORECASE,
+)
 _ROLE_ORDER = {"user": 0, GROUP: 1, "agent": 2}
 
 shipped_schema = functools.cache(load_schema)
@@ -41,6 +48,14 @@ def build(
     if turn.speaker == AGENT:
         return (), ()
     return _Reading(turn, extraction, schema or shipped_schema(), zone).result()
+
+
+def takes_back(record: TurnRecord) -> bool:
+    """Whether a turn corrects something: the extractor says so, or it opens with "no wait" and states something."""
+    if record.extraction is None:
+        return False
+    states = any(statement.status == "asserted" for statement in record.statements)
+    return record.extraction.correction >= CORRECTS or (states and bool(_TAKES_BACK.match(record.turn.text)))
 
 
 def owner_path(argument: Argument) -> str:
@@ -275,4 +290,4 @@ def _personal(predicate: Predicate) -> bool:
     return predicate.domain == {"PERSON"} and bool(predicate.range) and predicate.range <= BEINGS
 
 
-__all__ = ["BEINGS", "NAME", "NAMES", "VALUES", "build", "is_nominal", "owner_path", "shipped_schema"]
+__all__ = ["BEINGS", "NAME", "NAMES", "VALUES", "build", "is_nominal", "owner_path", "shipped_schema", "takes_back"]

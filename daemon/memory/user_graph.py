@@ -11,7 +11,7 @@ from actors.messages import AGENT, USER, Turn
 from config.schema import Schema
 from daemon.memory import forgetting
 from daemon.memory.draft import Draft, Reads
-from daemon.memory.facts import ASSERTED, CORRECTS, Correction, Known, Said, keys, merge, rewire
+from daemon.memory.facts import ASSERTED, Correction, Known, Said, keys, merge, rewire
 from daemon.memory.possession import is_relational
 from daemon.memory.records import Edge, Entry, ForgetRecord, Node, TurnRecord, Writes
 from daemon.memory.resolution import EntityIndex, Merged
@@ -26,7 +26,7 @@ from daemon.memory.rows import (
     id_stem,
     utterance_id,
 )
-from daemon.memory.statements import NAMES, shipped_schema
+from daemon.memory.statements import NAMES, shipped_schema, takes_back
 
 _LONGEST_NAME = 4
 
@@ -128,7 +128,7 @@ class UserGraphProjection:
             created.add(entity_id)
             return entity_id
 
-        correcting = record.extraction is not None and record.extraction.correction >= CORRECTS
+        correcting = takes_back(record)
         said: list[Said] = []
         # Names first: "my sister's name is Emma and Emma lives in Oslo" speaks of one person.
         for at, statement in sorted(

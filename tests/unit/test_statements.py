@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.messages import Extraction, KnownEntity, Mention, PronounLink, Relation, Turn, Utterance
-from daemon.memory.records import Argument, Statement
-from daemon.memory.statements import build
+from daemon.memory.records import Argument, Statement, TurnRecord
+from daemon.memory.statements import build, takes_back
 from tests.unit.listener import MONDAY, SCHEMA, understood
 
 ME = Argument("", "PERSON", role="user")
@@ -74,6 +74,8 @@ def test_what_is_somebody_elses_is_never_the_speakers(block: str, owned: str) ->
 @pytest.mark.parametrize(
     "block",
     [
+        "My name is [Emma|PERSON].\nR: speaker; friends_with; Emma",
+        "My favourite is [Emma|PERSON].\nR: speaker; friends_with; Emma",
         "My brother works with [Emma|PERSON].\nR: speaker; friends_with; Emma",
         "My dad saw [Emma|PERSON] in [Leith|LOCATION].\nR: Emma; lives_in; Leith",
         "it's [Emma|PERSON]\nR: speaker; friends_with; Emma",
@@ -180,6 +182,24 @@ def test_dates_lean_to_what_the_status_means() -> None:
     assert going.statements[0].time == "2027-01"
 
 
+@pytest.mark.parametrize(
+    ("block", "corrects"),
+    [
+        ("no wait, [she=Ana]'s [five|NUMBER]\nR: Ana; has_age; five", True),
+        ("Oh sorry, [Ana|PERSON] is [five|NUMBER].\nR: Ana; has_age; five", True),
+        ("Scratch that, [Ana|PERSON] is [five|NUMBER].\nR: Ana; has_age; five", True),
+        ("[Ana|PERSON] is [five|NUMBER], no wait.\nR: Ana; has_age; five", False),
+        ("No thanks, [Ana|PERSON]!", False),
+        ("Nobody likes [tea|MISC] but [Ana|PERSON].\nR: Ana; likes; tea", False),
+        ("No idea.", False),
+    ],
+)
+def test_a_turn_that_opens_with_no_and_states_something_corrects(block: str, corrects: bool) -> None:
+    context = (Utterance("user", "Ana is four"),)
+    assert takes_back(understood(block, context=context)) is corrects
+    assert takes_back(understood(block, context=context, correction=0.5))
+
+
 def test_bare_dates_and_numbers_are_no_entities() -> None:
     record = understood("[Ana|PERSON] is [five|NUMBER] since [May|DATE].\nR: Ana; has_age; five; @May")
     assert [a.name for a in record.mentioned] == ["Ana"]
@@ -224,3 +244,15 @@ def test_nothing_an_extractor_says_raises(
 
 def _turn(text: str, speaker: str = "user", known: tuple[KnownEntity, ...] = ()) -> Turn:
     return Turn("t", "me", "s", speaker, text, MONDAY, (), known)
+
+
+@pytest.mark.parametrize("filler", ["x" * 65_000, "my " * 20_000, "x's " * 16_000, " " * 65_000, "no " * 20_000])
+def test_a_text_without_end_is_read_like_any_other(filler: str) -> None:
+    text = f"{filler} Emma is my sister"
+    at = text.index("Emma")
+    mention = Mention("Emma", "PERSON", at, at + 4, 0.9)
+    relation = Relation("Emma", "sibling_of", "speaker", "asserted", 0.9)
+    extraction = Extraction((mention,), (), (relation,))
+    (statement,), _ = build(_turn(text), extraction, SCHEMA)
+    assert statement.object.nominal == "sister"
+    takes_back(TurnRecord(_turn(text), (statement,), (), extraction))
