@@ -17,7 +17,7 @@ from config.settings import SCHEMA
 from training.encoder.export import forget_origin
 from training.extractor.model import Network, Shape
 
-_OPSET = 18
+_OPSET = 20
 
 
 def load_checkpoint(path: Path) -> Network:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -61,14 +61,20 @@ def split(examples: Sequence[Example]) -> Parts:
     )
 
 
-def train(parts: Parts, schema: Schema, recipe: Recipe, checkpoints: Path) -> Network:
-    """Averaged weights after the last epoch; after each they are also saved to `checkpoints`."""
+def train(parts: Parts, schema: Schema, recipe: Recipe, checkpoints: Path, start: Path | None) -> Network:
+    """Averaged weights after the last epoch; after each they are also saved to `checkpoints`.
+
+    It begins with the base weights, or with a checkpoint of an earlier run at `start`.
+    """
     torch.manual_seed(recipe.seed)
     base = base_weights()
     labeller = Labeller(SequenceBuilder(open_tokenizer(base / "tokenizer.json"), Limits()), schema)
     labels = labeller.labels
-    network = Network(Shape(labels.tags, labels.node_types, len(labels.predicates), len(labels.statuses)))
-    network.encoder.load_base(base / "model.safetensors")
+    if start:
+        network = load_checkpoint(start)
+    else:
+        network = Network(Shape(labels.tags, labels.node_types, len(labels.predicates), len(labels.statuses)))
+        network.encoder.load_base(base / "model.safetensors")
     checkpoints.mkdir(parents=True, exist_ok=True)
     return learn(
         network,
@@ -128,6 +134,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=BUNDLED, help="folder of versions; default: what ships")
     parser.add_argument("--data", type=Path, default=CONVERSATIONS, help="folder of annotated .txt files")
     parser.add_argument("--checkpoints", type=Path, default=Path("build/extractor"))
+    parser.add_argument("--start", type=Path, help="go on from a checkpoint of an earlier run, at half the rates")
     parser.add_argument("--from-checkpoint", type=Path, help="publish what an earlier run saved, without training")
     parser.add_argument("--epochs", type=int, default=Recipe().epochs)
     parser.add_argument("--threads", type=int, default=2)
@@ -137,11 +144,13 @@ def main() -> None:
     schema = load_schema()
     parts = split(read_examples(sorted(options.data.glob("*.txt")), schema))
     recipe = Recipe(epochs=options.epochs)
+    if options.start:
+        recipe = replace(recipe, encoder_lr=recipe.encoder_lr / 2, head_lr=recipe.head_lr / 2)
     _log.info("data", train=len(parts.train), tune=len(parts.tune), held_out=len(parts.held_out))
     if options.from_checkpoint:
         network = load_checkpoint(options.from_checkpoint)
     else:
-        network = train(parts, schema, recipe, options.checkpoints)
+        network = train(parts, schema, recipe, options.checkpoints, options.start)
     folder: Path = options.out / "extractor" / options.version
     if folder.exists():
         shutil.rmtree(folder)
