@@ -8,8 +8,9 @@ import pytest
 from actors.messages import USER, Extraction, Mention, PronounLink, Relation, Request, Utterance
 from config.schema import load_schema
 from training.annotation import Example, read_examples
+from training.calibration import calibration_error
 from training.errors import TrainingError
-from training.extractor.score import as_turn, calibration_error, evaluate, score
+from training.extractor.score import as_turn, evaluate, score
 
 SCHEMA = load_schema()
 ANN = Mention("Ann", "PERSON", 0, 3, 0.9)

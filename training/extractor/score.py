@@ -15,13 +15,13 @@ from actors.contract import SLM
 from actors.messages import AGENT, USER, Extraction, Relation, Request, Turn, Utterance
 from config.schema import Schema, load_schema
 from training.annotation import Example, read_examples, to_record
+from training.calibration import calibration_error
 from training.splits import choose
 
 Fact: TypeAlias = tuple[Hashable, str]
 """What a relation says, whichever way round a symmetric one is written."""
 Report: TypeAlias = dict[str, object]
 T = TypeVar("T")
-_BINS = 10
 _CORRECTED = 0.5
 
 
@@ -142,16 +142,6 @@ def fact(relation: Relation, schema: Schema) -> Fact:
     ends = (relation.subject, relation.object)
     symmetric = schema.predicates[relation.predicate].symmetric
     return (frozenset(ends) if symmetric else ends), relation.predicate
-
-
-def calibration_error(sureness: Iterable[tuple[float, bool]]) -> float | None:
-    """Expected calibration error over ten equal bins of confidence; None of nothing."""
-    pairs = np.array([(confidence, right) for confidence, right in sureness], dtype=float).reshape(-1, 2)
-    if not len(pairs):
-        return None
-    bins = np.minimum((pairs[:, 0] * _BINS).astype(int), _BINS - 1)
-    gaps = [abs(pairs[bins == b].mean(axis=0) @ (1.0, -1.0)) * (bins == b).mean() for b in set(bins.tolist())]
-    return round(float(sum(gaps)), 4)
 
 
 def _outcomes(true: Set[T], told: Set[T]) -> Iterator[tuple[str, T]]:
