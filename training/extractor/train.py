@@ -1,6 +1,6 @@
 """Train, calibrate, measure and describe an extractor: `python -m training.extractor.train --version 1.2.3`.
 
-Seeded; under an hour on two cores. The version is written to `--out` and never promoted.
+Seeded; under an hour on two cores. The version is written to `--out` and registered, never promoted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from actors.extractor import Extractor, ExtractorConfig
 from actors.runtimes.onnx import open_tokenizer
 from config.schema import Schema, load_schema
 from config.settings import load_settings
-from registry.bundled import BUNDLED
 from registry.versions import ModelVersion
 from training.annotation import Example, read_examples
 from training.encoder.export import PACKAGE, base_weights
@@ -33,7 +32,7 @@ from training.extractor.export import load_checkpoint, save_checkpoint, write_co
 from training.extractor.learning import Recipe, learn
 from training.extractor.model import Network, Shape
 from training.extractor.score import Report, run_and_score
-from training.register import describe_version
+from training.register import describe_version, register_version
 from training.splits import CONVERSATIONS, conversation_keys, held_out_ids, is_held_out
 
 _log = structlog.get_logger(__name__)
@@ -86,7 +85,7 @@ def train(parts: Parts, schema: Schema, recipe: Recipe, checkpoints: Path, start
     )
 
 
-def publish(network: Network, parts: Parts, schema: Schema, recipe: Recipe, version: str, folder: Path) -> ModelVersion:
+def publish(network: Network, parts: Parts, schema: Schema, notes: str, version: str, folder: Path) -> ModelVersion:
     """Write the version's folder: int8 files, fitted calibration, and a manifest with what it was measured to do."""
     config = ExtractorConfig(
         limits=Limits(),
@@ -106,7 +105,7 @@ def publish(network: Network, parts: Parts, schema: Schema, recipe: Recipe, vers
             licence="Apache-2.0",
             trained_from=(f"sentence-transformers/all-MiniLM-L6-v2 (package {PACKAGE})", "training/data/conversations"),
             quality=quality,
-            notes=f"Measured on the held-out split; recipe {asdict(recipe)}.",
+            notes=notes,
         )
 
     def measured(folder: Path) -> dict[str, Any]:
@@ -131,11 +130,13 @@ def main() -> None:
     """Parse options, train, publish."""
     parser = argparse.ArgumentParser(prog="python -m training.extractor.train", description=__doc__)
     parser.add_argument("--version", required=True)
-    parser.add_argument("--out", type=Path, default=BUNDLED, help="folder of versions; default: what ships")
+    parser.add_argument("--out", type=Path, default=Path("build/models"), help="folder of versions")
+    parser.add_argument("--no-register", action="store_true", help="leave the registry alone")
     parser.add_argument("--data", type=Path, default=CONVERSATIONS, help="folder of annotated .txt files")
     parser.add_argument("--checkpoints", type=Path, default=Path("build/extractor"))
     parser.add_argument("--start", type=Path, help="go on from a checkpoint of an earlier run, at half the rates")
     parser.add_argument("--from-checkpoint", type=Path, help="publish what an earlier run saved, without training")
+    parser.add_argument("--notes", default="", help="what the manifest should say beside the recipe")
     parser.add_argument("--epochs", type=int, default=Recipe().epochs)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
@@ -147,19 +148,24 @@ def main() -> None:
     if options.start:
         recipe = replace(recipe, encoder_lr=recipe.encoder_lr / 2, head_lr=recipe.head_lr / 2)
     _log.info("data", train=len(parts.train), tune=len(parts.tune), held_out=len(parts.held_out))
+    notes = options.notes
     if options.from_checkpoint:
         network = load_checkpoint(options.from_checkpoint)
     else:
         network = train(parts, schema, recipe, options.checkpoints, options.start)
+        notes = f"{notes} Recipe: {asdict(recipe)}.".strip()
     folder: Path = options.out / "extractor" / options.version
     if folder.exists():
         shutil.rmtree(folder)
-    _log.info("published", version=str(publish(network, parts, schema, recipe, options.version, folder)))
+    version = publish(network, parts, schema, notes, options.version, folder)
+    if not options.no_register:
+        register_version(version)
+    _log.info("published", version=str(version), folder=str(folder))
 
 
 def _summary(report: Report) -> dict[str, Any]:
-    """The overall figures and the relations' by category."""
-    overall = {name: value for name, value in report.items() if not name.startswith("by_")}
+    """The overall figures and the relations' by category; not the latency, which is the machine's."""
+    overall = {k: v for k, v in report.items() if not k.startswith("by_") and k != "latency_ms"}
     categories = report["by_category"]
     assert isinstance(categories, dict)  # noqa: S101 - tells mypy
     return overall | {"by_category": {name: {"relation": found["relation"]} for name, found in categories.items()}}
