@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -23,6 +24,7 @@ from daemon.errors import DaemonError, HomeInUse
 from daemon.handlers import Handlers
 from daemon.memory.agent_graph import AgentGraphProjection
 from daemon.memory.context_sync import ContextSync, Projection
+from daemon.memory.dates import resolve_date
 from daemon.memory.embedded import EmbeddedGraph
 from daemon.memory.graph import GraphStore, Target, configured_target
 from daemon.memory.journal import GRAPHS, Journal
@@ -91,7 +93,12 @@ async def running(settings: Settings, tell: Tell = lambda _line: None) -> AsyncI
         embedded = _embedded(settings)
         if embedded is not None:
             stack.push_async_callback(embedded.stop)
-        await asyncio.gather(_start_runtime(runtime, tell), _start_embedded(embedded, tell))
+        await asyncio.gather(
+            _start_runtime(runtime, tell),
+            _start_embedded(embedded, tell),
+            # The date parser's first use takes a quarter of a second: no turn shall wait for it.
+            asyncio.to_thread(resolve_date, "last Tuesday", time.time()),
+        )
 
         def locate(graph: GraphName) -> Target:
             target = configured_target(settings.graph, graph)

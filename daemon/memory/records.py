@@ -19,9 +19,11 @@ SHOWN_ROLES = {"user": "you", "group": "you and others", "agent": "the assistant
 class Argument:
     """One side of a statement, resolved as far as the turn alone tells.
 
-    `role` is "user", "group" (the user and others), "agent", or "" for everybody and everything else. A nominal
-    ("sister" in "my sister", "wife" in "Tom's wife") says in `owner` whose it is: "user" or a name, "" when nobody's.
-    `nominal` is the noun that introduces a name ("sister" in "my sister Emma"), or a nominal's own name.
+    `role` is "user", "group" (the user and others), "agent", "name" (a name as such: the object of has_name), or "" for
+    everybody and everything else. A nominal ("sister" in "my sister", "wife" in "Tom's wife") says in `owner` whose it
+    is: "user", a name, or a path to another nominal ("user>roommate"); "" when nobody's. `nominal` is the noun that
+    introduces a name ("sister" in "my sister Emma"), or a nominal's own name, with what tells it from others of its
+    kind ("older brother").
     """
 
     name: str
@@ -33,7 +35,7 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One relation of a turn. `time` is ISO 8601 (date or date-time), resolved against when the turn was said."""
+    """One relation of a turn. `time` is an ISO 8601 date as precise as it was said: "2019", "2019-05" or "2019-05-04"."""
 
     subject: Argument
     predicate: str

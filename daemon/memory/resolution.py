@@ -98,10 +98,14 @@ class EntityIndex:
         self._by_name: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._by_part: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._by_sound: defaultdict[str, dict[str, None]] = defaultdict(dict)
-        self._by_initial: defaultdict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+        self._by_shape: defaultdict[tuple[str, str, int], dict[str, str]] = defaultdict(dict)
         self._by_noun: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._by_tie: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
         self._by_head: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+        self.load(entities)
+
+    def load(self, entities: Iterable[Entity]) -> None:
+        """Entities as stored."""
         for entity in entities:
             self._add(entity)
 
@@ -320,9 +324,14 @@ class EntityIndex:
         return found if len(found) == 1 else []
 
     def _near(self, kind: str, name: str) -> set[str]:
+        """Entities whose name is one edit away and begins alike."""
         key = name_key(name)
-        choices = self._by_initial.get((kind, key[:1]), {})
-        return {found for _, _, found in process.extract_iter(key, choices, scorer=OSA.distance, score_cutoff=1)}
+        found: set[str] = set()
+        for length in (len(key) - 1, len(key), len(key) + 1):
+            choices = self._by_shape.get((kind, key[:1], length), {})
+            matches = process.extract(key, choices, scorer=OSA.distance, score_cutoff=1, limit=None)
+            found.update(entity_id for _, _, entity_id in matches)
+        return found
 
     @staticmethod
     def _best(found: list[Entity], said_at: float) -> Entity | None:
@@ -379,8 +388,7 @@ class EntityIndex:
         for index, key in self._places(entity):
             index[key][entity.id] = None
         if not entity.role and not entity.unnamed:
-            key = name_key(entity.name)
-            self._by_initial[_kind(entity.type), key[:1]][entity.id] = key
+            self._by_shape[_shape(entity)][entity.id] = name_key(entity.name)
 
     def _drop(self, entity: Entity) -> None:
         del self._entities[entity.id]
@@ -388,7 +396,7 @@ class EntityIndex:
             index[key].pop(entity.id, None)
             if not index[key]:
                 del index[key]
-        self._by_initial[_kind(entity.type), name_key(entity.name)[:1]].pop(entity.id, None)
+        self._by_shape[_shape(entity)].pop(entity.id, None)
 
     def _places(self, entity: Entity) -> Iterable[tuple[defaultdict, object]]:  # type: ignore[type-arg]  # keys differ
         for name in dict.fromkeys((entity.name, *entity.aliases)):
@@ -401,6 +409,11 @@ class EntityIndex:
             yield self._by_noun, plain_noun(noun)
             yield self._by_tie, (entity.owner, plain_noun(noun))
             yield self._by_head, (entity.owner, head_noun(noun))
+
+
+def _shape(entity: Entity) -> tuple[str, str, int]:
+    key = name_key(entity.name)
+    return _kind(entity.type), key[:1], len(key)
 
 
 def _found_by(entity: Entity) -> tuple[object, ...]:

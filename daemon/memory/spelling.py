@@ -15,6 +15,9 @@ _UNITS = (
 _TENS = {word: 20 + 10 * at for at, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split())}
 _DIGITS = {word: value for value, word in enumerate(_UNITS)} | _TENS
 _HONORIFICS = frozenset("mr mrs ms miss mx dr prof sir dame lord lady señor señora monsieur madame herr frau".split())
+_ARTICLE = re.compile(r"^(?:the|a|an)\s+(?=\S)")
+_NO_LETTER = re.compile(r"[\W_]+")
+_BREAK = re.compile(r"[\s-]+")
 _PERSON_LETTERS = 5
 _PERSON_EDIT_LETTERS = 6
 _THING_EDIT_LETTERS = 7
@@ -23,8 +26,8 @@ _THING_EDIT_LETTERS = 7
 @lru_cache(maxsize=1 << 16)
 def name_key(name: str) -> str:
     """What equal names have in common: no case, accents, spaces, punctuation or leading article."""
-    key = re.sub(r"^(?:the|a|an)\s+(?=\S)", "", folded(name).strip())
-    return "".join(letter for letter in key if letter.isalnum()) or name.strip().casefold()
+    key = _ARTICLE.sub("", folded(name).strip())
+    return _NO_LETTER.sub("", key) or name.strip().casefold()
 
 
 def number_key(text: str) -> str:
@@ -43,8 +46,8 @@ def number_key(text: str) -> str:
 @lru_cache(maxsize=1 << 16)
 def name_parts(name: str) -> tuple[str, ...]:
     """The name's words as keys, without honorifics: "Dr. Sarah Lee" is sarah, lee."""
-    words = [name_key(word) for word in re.split(r"[\s-]+", folded(name)) if any(map(str.isalnum, word))]
-    return tuple(word for word in words if word not in _HONORIFICS)
+    words = (_NO_LETTER.sub("", word) for word in _BREAK.split(folded(name)))
+    return tuple(word for word in words if word and word not in _HONORIFICS)
 
 
 def honorific(name: str) -> str:
@@ -94,6 +97,8 @@ def same_thing_name(one: str, other: str) -> bool:
 
 def folded(text: str) -> str:
     """Without case and accents."""
+    if text.isascii():
+        return text.lower()
     return "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ from daemon.memory.rows import (
 from daemon.memory.statements import NAMES, shipped_schema, takes_back
 
 _LONGEST_NAME = 4
+_LOADED_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,11 @@ class UserGraphProjection:
         self._uncommitted.add(user)
         index = self._indexes.get(user)
         if index is None:
-            index = EntityIndex(user, map(entity_of, await draft.nodes(ENTITY, user=user)))
+            index = EntityIndex(user)
+            nodes = await draft.nodes(ENTITY, user=user)
+            for start in range(0, len(nodes), _LOADED_AT_ONCE):
+                index.load(map(entity_of, nodes[start : start + _LOADED_AT_ONCE]))
+                await asyncio.sleep(0)  # turns go on being answered while a large memory is read
             self._indexes[user] = index
         return index
 
