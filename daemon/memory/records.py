@@ -35,7 +35,7 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One relation of a turn. `time` is an ISO 8601 date as precise as it was said: "2019", "2019-05" or "2019-05-04"."""
+    """One relation of a turn. `time` is an ISO 8601 date as precise as it was said: "2019", "2019-05", "2019-05-04"."""
 
     subject: Argument
     predicate: str

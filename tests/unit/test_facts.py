@@ -158,6 +158,13 @@ def test_what_we_do_i_do(memory: Memory) -> None:
     ]
 
 
+@pytest.mark.parametrize("at", [0.0, 32_503_680_000.0])
+def test_a_clock_at_the_edge_of_what_clients_may_say_closes_too(memory: Memory, at: float) -> None:
+    memory.hear("emma lives_in bergen", at=at)
+    memory.hear("emma lives_in oslo", at=at)
+    assert memory.told() == ["emma lives_in bergen (superseded)", "emma lives_in oslo"]
+
+
 def test_a_late_turn_does_not_close_a_newer_fact(memory: Memory) -> None:
     memory.hear("emma lives_in oslo", at=NOW + 500)
     memory.hear("emma lives_in bergen", at=NOW)
