@@ -131,6 +131,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     wanting = [item for item in items if _needs_neo4j(item)]
     if not wanting or config.option.collectonly:
         return
+    for item in wanting:
+        # Whichever comes first starts the server, which takes a busy machine a minute.
+        item.add_marker(pytest.mark.timeout(300))
     try:
         # Here and not in the fixture: the first run's download is no test's time.
         config.stash[_source] = genuine.find()
