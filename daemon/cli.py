@@ -86,7 +86,7 @@ def start(
     loaded: LoadedSettings = context.obj
     if detached:
         ready = detach.start(loaded.settings, _settings_arguments(context))
-        show.console().print(ready)
+        show.console().print(ready, soft_wrap=True)
         return
     from daemon.app import serve  # here, so that no other command waits for its imports
 
@@ -279,17 +279,17 @@ def main() -> NoReturn:
         _fail(str(error), UNREACHABLE)
     except (DaemonError, ActorError, RegistryError) as error:
         _fail(f"{error} [{error.code}]", FAILED)
-    except OSError as error:
-        _fail(str(error), FAILED)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)
+    except OSError as error:
+        _fail(str(error), FAILED)
     sys.exit(0)
 
 
 def _fail(text: str, code: int) -> NoReturn:
-    show.console(stderr=True).print(f"shoal: {text}", style="red", markup=False)
+    show.console(stderr=True).print(f"shoal: {text}", style="red", markup=False, soft_wrap=True)
     sys.exit(code)
 
 
@@ -320,9 +320,11 @@ def _lines(text: str) -> Iterator[str]:
     if text != "-":
         yield text
         return
-    for line in sys.stdin:
-        if line.strip():
-            yield line.rstrip("\n")
+    # What is no UTF-8 comes through as it does in an argument, and is refused with its code when it is sent.
+    with open(sys.stdin.fileno(), encoding="utf-8", errors="surrogateescape", closefd=False) as lines:
+        for line in lines:
+            if line.strip():
+                yield line.rstrip("\n")
 
 
 def _graph(name: str) -> Any:

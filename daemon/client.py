@@ -13,7 +13,7 @@ from wyoming.error import Error
 from wyoming.event import Event, async_write_event
 
 from config.settings import ServerSettings
-from daemon.errors import DaemonError, DaemonUnreachable, ProtocolError
+from daemon.errors import DaemonError, DaemonUnreachable, NotUtf8, ProtocolError
 from daemon.frames import FrameReader
 from daemon.protocol import REPLIES, Message, RequestMessage, parse
 
@@ -78,11 +78,13 @@ class Client:
         return parsed
 
     async def exchange(self, event: Event) -> Event:
-        """Send any event and return the next one. Raises: as `request`."""
+        """Send any event and return the next one. Raises: as `request`, and NotUtf8 when it cannot be sent."""
         if self._writer is None:
             raise DaemonUnreachable("not connected")
         try:
             await async_write_event(event, self._writer)
+        except UnicodeEncodeError:
+            raise NotUtf8("the text is not UTF-8: it was not sent") from None
         except ConnectionError as error:
             raise DaemonUnreachable(f"the daemon is gone: {error}") from None
         return await self._next(self._timeout_s)

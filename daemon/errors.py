@@ -92,6 +92,12 @@ class HomeInUse(DaemonError):
     code = "home_in_use"
 
 
+class MetricsPortInUse(DaemonError):
+    """Something else listens where the metrics are to be served."""
+
+    code = "metrics_port_in_use"
+
+
 class PlanError(DaemonError):
     """The settings order the small models in a circle."""
 

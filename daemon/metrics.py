@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from importlib.metadata import version
 from wsgiref.simple_server import WSGIServer
@@ -9,6 +10,7 @@ from wsgiref.simple_server import WSGIServer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
 
 from config.settings import MetricsSettings
+from daemon.errors import MetricsPortInUse
 
 LATENCY_BUCKETS_S = (0.001, 0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
@@ -59,10 +61,23 @@ class Metrics:
             self.active_version.labels(slm, served).set(1)
 
     def serve(self, settings: MetricsSettings) -> str | None:
-        """Start the endpoint; its URL, None when switched off. Port 0 takes a free one. Raises: OSError."""
+        """Start the endpoint; its URL, None when switched off. Port 0 takes a free one.
+
+        Raises:
+            MetricsPortInUse: something else listens at the port.
+            OSError: the address cannot be listened at.
+        """
         if not settings.enabled:
             return None
-        self._server, thread = start_http_server(settings.port, settings.host, self.registry)
+        try:
+            self._server, thread = start_http_server(settings.port, settings.host, self.registry)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise MetricsPortInUse(
+                f"something else listens at {settings.host}:{settings.port}: set metrics.port to another port, "
+                "or to 0 for any free one"
+            ) from None
         thread.name = "metrics"
         return f"http://{settings.host}:{self._server.server_port}/metrics"
 

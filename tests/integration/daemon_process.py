@@ -65,12 +65,13 @@ class DaemonProcess:
             return [child for child in psutil.Process(self.pid).children(recursive=True) if name in child.name()]
         return []
 
-    async def ready(self) -> None:
-        """Raises: RuntimeError with what it said, when it ends instead."""
+    async def says(self, beginning: str) -> None:
+        """Wait for a line of its standard output. Raises: RuntimeError with what it said, when it ends instead."""
         while await self._line():
-            if self.told[-1].startswith("shoal ready"):
+            if self.told[-1].startswith(beginning):
                 return
-        raise RuntimeError(f"the daemon did not start (exit code {await self.process.wait()}): {self.told} {self.log}")
+        code = await self.process.wait()
+        raise RuntimeError(f"the daemon ended (exit code {code}) and never said {beginning!r}: {self.told} {self.log}")
 
     async def ended(self) -> int:
         """Its exit code, once it is gone."""
@@ -123,7 +124,7 @@ async def daemon(folder: Path, **changes: object) -> AsyncIterator[DaemonProcess
         )
     running = DaemonProcess(process, settings_in(folder), log)
     try:
-        await running.ready()
+        await running.says("shoal ready")
         yield running
     finally:
         if process.returncode is None:

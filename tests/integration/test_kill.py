@@ -132,7 +132,7 @@ async def gone(processes: list[psutil.Process]) -> None:
 
 def is_agent(process: psutil.Process) -> bool:
     """Whether it is one of Ray's own agents, which look after their parent once a while, and follow within a minute."""
-    return process.cmdline()[:1] in (["ray::DashboardAgent"], ["ray::RuntimeEnvAgent"])
+    return (process.cmdline() or [""])[0].strip() in ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
 
 async def test_kill_9_of_the_daemon(folder: Path) -> None:
