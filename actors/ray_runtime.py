@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import stat
+import subprocess
 import time
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
@@ -35,6 +36,7 @@ SWAP_MARGIN_S = 5.0
 """How much longer than its load may take a swap is waited for."""
 STOP_TIMEOUT_S = 10.0
 PARENT_CHECK_S = 1.0
+PROCESS_END_S = 10.0
 CONTROL_CALLS = 16
 """Room for health, swap and drain when a host's queue is full."""
 MAX_PRIVATE_FOLDER = 36
@@ -124,9 +126,7 @@ class RayRuntime:
         for host in self._replicas:
             host.kill()
         if self._owns_ray:
-            import ray
-
-            ray.shutdown()
+            disconnect()
 
     @property
     def _started(self) -> Fleet:
@@ -284,17 +284,22 @@ def _exit_with_parent(parent: int) -> None:
     os._exit(1)
 
 
+def set_environment(*, private: bool) -> None:
+    """What Ray reads from the environment, some of it once, when it is imported."""
+    os.environ.update(ENVIRONMENT)
+    if private:
+        os.environ.update(PRIVATE_ENVIRONMENT)
+        # Other users of the machine reach loopback too: only who knows the token may run code here.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
 def connect(settings: RaySettings, runtime_dir: Path) -> bool:
     """Start the private Ray, or join a cluster; False where this process has one already, which is then used.
 
     Raises: RayFailed.
     """
-    os.environ.update(ENVIRONMENT)
-    if not settings.address:
-        os.environ.update(PRIVATE_ENVIRONMENT)
-        # Other users of the machine reach loopback too: only who knows the token may run code here.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    set_environment(private=not settings.address)
     import ray
 
     if ray.is_initialized():
@@ -302,37 +307,68 @@ def connect(settings: RaySettings, runtime_dir: Path) -> bool:
     logging.getLogger("ray").setLevel(logging.ERROR)
     # `log_to_driver` does not cover the raylet's messages, which Ray prints: what matters of them is logged here.
     ray._private.worker._worker_logs_enabled = False
-    try:
-        # Marked as a client's, the job does not put our working directory first on its workers' path, where a
-        # folder named like one of our packages would be taken for it.
-        options: dict[str, Any] = {
-            "job_config": ray.job_config.JobConfig(_client_job=True),
-            "namespace": settings.namespace,
-            "log_to_driver": False,
-            "configure_logging": False,
-        }
-        if settings.address:
-            ray.init(address=settings.address, **options)
-            return True
-        started = ray.init(
-            address="local",
-            num_cpus=settings.num_cpus,
-            num_gpus=0,
-            object_store_memory=settings.object_store_mb << 20,
-            include_dashboard=settings.dashboard,
-            _node_ip_address="127.0.0.1",
-            _temp_dir=str(_session_folder(runtime_dir)),
-            **options,
-        )
-    except RayFailed:
-        raise
-    except Exception as error:  # Ray raises many kinds, bare RuntimeError and ConnectionError among them
-        raise RayFailed(f"{settings.address or 'private Ray'}: {type(error).__name__}: {error}") from error
+    # Marked as a client's, the job does not put our working directory first on its workers' path, where a folder named
+    # like one of our packages would be taken for it.
+    job = ray.job_config.JobConfig(_client_job=True)
+    quiet = {"log_to_driver": False, "configure_logging": False}
+    if settings.address:
+        try:
+            ray.init(address=settings.address, namespace=settings.namespace, job_config=job, **quiet)
+        except Exception as error:  # Ray raises many kinds, bare RuntimeError and ConnectionError among them
+            raise RayFailed(f"{settings.address}: {type(error).__name__}: {error}") from error
+        return True
+
+    folder = _session_folder(runtime_dir)
+    give_up_at = time.monotonic() + settings.start_timeout_s
+    while True:
+        try:
+            started = ray.init(
+                address="local",
+                namespace=settings.namespace,
+                job_config=job,
+                num_cpus=settings.num_cpus,
+                num_gpus=0,
+                object_store_memory=settings.object_store_mb << 20,
+                include_dashboard=settings.dashboard,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=str(folder),
+                **quiet,
+            )
+            break
+        except Exception as error:
+            _kill_leftovers(folder)
+            # On a machine that is very busy Ray gives up on its own processes after 15 seconds, a fixed time.
+            if "timed out" not in str(error) or time.monotonic() > give_up_at:
+                raise RayFailed(f"private Ray: {type(error).__name__}: {error}") from error
+            _log.warning("Ray did not start, trying again: %s", error)
     address = started.address_info["node_ip_address"]
     if address != "127.0.0.1":
-        ray.shutdown()
+        disconnect()
         raise RayFailed(f"Ray listens on {address} instead of loopback: something imported it before Shoal did")
     return True
+
+
+def _kill_leftovers(folder: Path) -> None:
+    """End what a failed start left running: the processes that know our folder."""
+    ours = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if any(str(folder) in argument for argument in child.cmdline()):
+                child.kill()
+                ours.append(child)
+    psutil.wait_procs(ours, timeout=PROCESS_END_S)
+
+
+def disconnect() -> None:
+    """Leave the cluster, or end the private Ray and wait for its processes."""
+    import ray
+
+    node = ray._private.worker._global_node
+    processes = [info.process for infos in node.all_processes.values() for info in infos]
+    ray.shutdown()
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(PROCESS_END_S)
 
 
 def _place(spec: HostSpec, settings: RaySettings) -> Any:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
+from actors.ray_runtime import connect, disconnect, set_environment
+from config.settings import RaySettings, load_settings
 
 ROOT = Path(__file__).parent
 CATEGORIES = ("unit", "contract", "integration", "bench")
@@ -15,6 +20,8 @@ pytest_plugins = ["tests.neo4j.server"]
 # Models and helpers of the tests are imported as tests.…, here and in Ray's workers.
 sys.path.insert(0, str(ROOT.parent))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT.parent), os.environ.get("PYTHONPATH"))))
+# Before the unit tests import Ray, which they do only to forbid its use.
+set_environment(private=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,3 +47,14 @@ def _no_settings_from_outside(tmp_path_factory: pytest.TempPathFactory) -> None:
     empty = tmp_path_factory.mktemp("config") / "shoal.toml"
     empty.touch()
     os.environ["SHOAL_CONFIG"] = str(empty)
+
+
+@pytest.fixture(scope="session")
+def shared_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RaySettings]:
+    """One private Ray for the whole run: runtimes that start beside it use it and leave it running."""
+    settings = load_settings().settings
+    lane = ThreadPoolExecutor(1)  # Ray's processes end with the thread that started them
+    lane.submit(connect, settings.ray, tmp_path_factory.mktemp("ray")).result()
+    yield settings.ray
+    lane.submit(disconnect).result()
+    lane.shutdown()

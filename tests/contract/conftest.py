@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import tempfile
-import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,8 +14,8 @@ import pytest
 from actors.contract import Runtime
 from actors.local_runtime import LocalRuntime
 from actors.messages import Request, Turn
-from actors.ray_runtime import RayRuntime, connect
-from config.settings import RaySettings, Settings, load_settings
+from actors.ray_runtime import RayRuntime
+from config.settings import Settings, load_settings
 from registry.active import ActivePointers
 from registry.store import Store
 from registry.versions import Manifest, describe_files
@@ -80,23 +77,6 @@ def scripted_settings(home: Path, ray: dict[str, Any] | None = None, **slms: dic
     slm = {**off, **slms, "scripted": block | slms.get("scripted", {})}
     tree = {"home": str(home), "runtime_dir": str(home / "run"), "slm": slm, "ray": ray or {}}
     return load_settings(overrides=tree).settings
-
-
-@pytest.fixture(scope="session")
-def shared_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RaySettings]:
-    """One private Ray for the whole run: runtimes that start beside it use it and leave it running."""
-    settings = load_settings().settings
-    lane = ThreadPoolExecutor(1)  # Ray's processes end with the thread that started them
-    lane.submit(connect, settings.ray, tmp_path_factory.mktemp("ray")).result()
-    yield settings.ray
-    import ray
-
-    lane.submit(ray.shutdown).result()
-    lane.shutdown()
-    with warnings.catch_warnings():
-        # Ray drops its child processes without waiting for them, and Python complains when it frees them.
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 @pytest.fixture(params=["local", "ray"])

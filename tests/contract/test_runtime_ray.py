@@ -238,7 +238,12 @@ async def test_two_daemons_in_one_namespace_are_refused(start: Start, models: Mo
         await second.start()
 
 
-async def test_a_cluster_that_is_not_there_is_an_error(models: Models) -> None:
+@pytest.mark.parametrize(
+    "ray",
+    [{"address": "127.0.0.1:1", "start_timeout_s": 3.0}, {"object_store_mb": 1_000_000_000}],
+    ids=["gone", "huge"],
+)
+async def test_a_ray_that_cannot_be_had_is_an_error(models: Models, ray: dict[str, Any]) -> None:
     with pytest.raises(AssertionError, match="RayFailed"):
-        async with daemon(models.root.parent, address="127.0.0.1:1", start_timeout_s=3.0):
+        async with daemon(models.root.parent, **ray):
             pass
