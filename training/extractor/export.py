@@ -8,6 +8,7 @@ import warnings
 from dataclasses import asdict
 from pathlib import Path
 
+import onnx
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
@@ -18,6 +19,7 @@ from training.encoder.export import forget_origin
 from training.extractor.model import Network, Shape
 
 _OPSET = 20
+_EXACT_LAYERS = 2
 
 
 def load_checkpoint(path: Path) -> Network:
@@ -123,5 +125,25 @@ def _quantise(source: Path, target: Path) -> None:
         per_channel=True,
         weight_type=QuantType.QInt8,
         op_types_to_quantize=["MatMul", "Gather"],
+        nodes_to_exclude=_outlying(source),
         extra_options={"MatMulConstBOnly": True},
     )
+
+
+def _outlying(graph: Path) -> list[str]:
+    """The narrowing products of the first layers: few inputs of theirs are so large that int8 loses the rest.
+
+    Keeping two of them exact adds 3.5 MB and gives back three quarters of what int8 takes from entity F1.
+    """
+    model = onnx.load(graph)
+    weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    narrowing = [
+        node.name
+        for node in model.graph.node
+        if node.op_type == "MatMul" and any(_narrows(weights.get(name, ())) for name in node.input)
+    ]
+    return narrowing[:_EXACT_LAYERS]
+
+
+def _narrows(dimensions: tuple[int, ...]) -> bool:
+    return len(dimensions) == 2 and dimensions[0] == 4 * dimensions[1]

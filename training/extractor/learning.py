@@ -22,6 +22,8 @@ from training.extractor.model import Network
 _log = structlog.get_logger(__name__)
 # A turn's summed losses are of this order at the start, and step sizes are chosen for losses near one.
 _LOSS_SCALE = 8.0
+MASK_TOKEN = 103
+"""[MASK] in the base vocabulary. Hidden tokens make the network read the whole turn, not learn turns by heart."""
 _MOST_WRONG_SPANS = 4
 _IMPOSSIBLE = -1e4
 
@@ -42,6 +44,7 @@ class Recipe:
     average: float = 0.998
     positive_weight: float = 3.0
     correction_weight: float = 0.5
+    hidden_tokens: float = 0.06
 
 
 def learn(
@@ -89,7 +92,8 @@ def losses(
     network: Network, batch: EncoderBatch, examples: Sequence[Labelled], labeller: Labeller, recipe: Recipe
 ) -> dict[str, Tensor]:
     """Each head's negative log likelihood, summed over the batch."""
-    tags, correction, hidden, attention = network.encoder(batch.ids, batch.types, batch.mask)
+    ids = batch.ids.masked_fill(torch.rand(batch.ids.shape) < recipe.hidden_tokens, MASK_TOKEN)
+    tags, correction, hidden, attention = network.encoder(ids, batch.types, batch.mask)
     words = tags.gather(1, batch.words.unsqueeze(-1).expand(-1, -1, tags.shape[-1]))
     scores = words.detach().numpy()
     predicted = [

@@ -30,6 +30,7 @@ class Shape:
     pair_width: int = 256
     key_width: int = 64
     dropout: float = 0.1
+    pair_dropout: float = 0.3
 
 
 class Layer(nn.Module):
@@ -144,13 +145,13 @@ class Pairs(nn.Module):
         (subject, object, dating node) and link logits [B, N, 2, T] (where the antecedent begins and ends).
         """
         batch, nodes = first.shape
-        drop = self.shape.dropout
+        drop = self.shape.pair_dropout
 
         def rows(of: Tensor, at: Tensor) -> Tensor:
             return of.gather(1, at.unsqueeze(-1).expand(-1, -1, of.shape[-1]))
 
         ends = torch.cat([rows(hidden, first), rows(hidden, last), self.node_type(types)], -1)
-        ends = F.dropout(ends, drop, self.training)
+        ends = F.dropout(ends, self.shape.dropout, self.training)
 
         # [B, T, heads, T] makes each token's attention one row.
         heads, length = attention.shape[1], attention.shape[2]
