@@ -56,11 +56,11 @@ def evaluate(
         TrainingError: no such small model or scorer, or data that cannot be scored.
         RegistryError, ModelLoadError: the version cannot be had.
     """
+    if find_spec(f"training.{name}") is None or find_spec(f"training.{name}.score") is None:
+        raise TrainingError(f"nothing scores {name!r}: there is no training/{name}/score.py")
+    scorer = import_module(f"training.{name}.score")
     slm, found = open_slm(name, load_settings().settings, version)
     try:
-        if find_spec(f"training.{name}") is None or find_spec(f"training.{name}.score") is None:
-            raise TrainingError(f"nothing scores {name}: there is no training/{name}/score.py")
-        scorer = import_module(f"training.{name}.score")
         scored: dict[str, object] = scorer.evaluate(slm, files, split, predictions)
     finally:
         slm.close()

@@ -77,7 +77,7 @@ def test_what_cannot_be_scored_is_told_with_a_code(
 
 
 def test_a_small_model_without_a_scorer_is_told() -> None:
-    with pytest.raises(TrainingError, match="nothing scores encoder"):
+    with pytest.raises(TrainingError, match="nothing scores 'encoder'"):
         evaluate("encoder", [FILE], "all")
 
 
