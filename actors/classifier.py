@@ -42,9 +42,16 @@ def grams(text: str) -> frozenset[str]:
     return frozenset(words) | {f"{left} {right}" for left, right in pairwise(marked)}
 
 
+def features(vector: Floats, layers: Floats, centres: Floats) -> Floats:
+    """What a head reads of an encoding: the vector, then each layer centred and of unit length."""
+    shifted = layers - centres
+    lengths = np.maximum(np.linalg.norm(shifted, axis=1, keepdims=True), 1e-9)
+    return np.concatenate([vector, (shifted / lengths).ravel()])
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A linear layer over the shared vector and the known grams, then an exact softmax over all combined answers.
+    """A linear layer over the encoding and the known grams, then an exact softmax over all combined answers.
 
     Outputs are [research, memory, *categories]. A combined answer (research r, memory m, category c) scores
     `r * out[0] + m * out[1] + out[2 + c] + agreement[r, m, c]`: the three decisions are made together and fit.
@@ -53,6 +60,8 @@ class Head:
     categories: Mapping[str, str]
     """Name of each category, and what it means as a phrase that "the turn" can precede."""
     vocabulary: Mapping[str, int]
+    centres: Floats
+    """What is subtracted from the encoder's layers, shape [layers, 384]; no layers: the head reads the vector alone."""
     vector_weights: Floats
     gram_weights: Floats
     bias: Floats
@@ -65,23 +74,32 @@ class Head:
             words = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
             # Opened here: numpy leaves the file open where it is not an archive.
             with (folder / "weights.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                names = ("vector_weights", "gram_weights", "bias", "agreement")
-                weights = [np.asarray(arrays[name], dtype=np.float32) for name in names]
+                found = {"centres": np.zeros((0, DIMENSIONS)), **arrays}
+                names = ("centres", "vector_weights", "gram_weights", "bias", "agreement")
+                weights = [np.asarray(found[name], dtype=np.float32) for name in names]
             head = cls(dict(words["categories"]), {gram: i for i, gram in enumerate(words["grams"])}, *weights)
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ModelLoadError(f"{folder.name}: not a classifier's files: {error}") from error
         count = len(head.categories)
-        expected = ((DIMENSIONS, 2 + count), (len(head.vocabulary), 2 + count), (2 + count,), (2, 2, count))
-        if [array.shape for array in weights] != list(expected):
-            raise ModelLoadError(f"{folder.name}: shapes {[a.shape for a in weights]} instead of {list(expected)}")
+        layers = len(head.centres)
+        width = (1 + layers) * DIMENSIONS
+        expected = [
+            (layers, DIMENSIONS),
+            (width, 2 + count),
+            (len(head.vocabulary), 2 + count),
+            (2 + count,),
+            (2, 2, count),
+        ]
+        if [array.shape for array in weights] != expected:
+            raise ModelLoadError(f"{folder.name}: shapes {[a.shape for a in weights]} instead of {expected}")
         if not all(np.isfinite(array).all() for array in weights):
             raise ModelLoadError(f"{folder.name}: weights that are not numbers")
         return head
 
-    def classify(self, text: str, vector: Floats) -> Classification:
-        """Judge a text by its grams and its unit vector, shape [384]."""
+    def classify(self, text: str, encoding: Encoding) -> Classification:
+        """Judge a text by its grams and its encoding. Raises: RequestRejected for an encoding that lacks layers."""
         said = grams(text)
-        answers = self.answers(self.outputs(said, vector))
+        answers = self.answers(self.outputs(said, self.features(encoding)))
         research, memory = float(answers[1].sum()), float(answers[:, 1].sum())
         categories = answers.sum(axis=(0, 1))
         best = int(categories.argmax())
@@ -101,6 +119,19 @@ class Head:
                 unsure=min(confidences) < _UNSURE,
             ),
         )
+
+    def features(self, encoding: Encoding) -> Floats:
+        """The vector, then each layer centred and of unit length. Raises: RequestRejected."""
+        try:
+            vector, layers = encoding.array(), encoding.layer_arrays()
+        except ValueError as error:
+            raise RequestRejected(f"not an encoding: {error}") from error
+        if vector.shape != (DIMENSIONS,) or len(layers) < len(self.centres):
+            raise RequestRejected(
+                f"an encoding of {len(vector)} numbers and {len(layers)} layers, "
+                f"instead of {DIMENSIONS} and {len(self.centres)}; is an older encoder active?"
+            )
+        return features(vector, layers[: len(self.centres)], self.centres)
 
     def outputs(self, said: frozenset[str], vector: Floats) -> Floats:
         """The linear layer's outputs, shape [2 + categories]. A text of many words counts as much as one of few."""
@@ -149,19 +180,17 @@ class Classifier:
 
     def run(self, requests: Sequence[Request]) -> Sequence[Classification]:
         """One classification per request. Raises: RequestRejected without the encoder's result upstream."""
-        return [self._head.classify(request.turn.text, _vector(request)) for request in requests]
+        return [self._head.classify(request.turn.text, _encoding(request)) for request in requests]
 
     def close(self) -> None:
         """A head holds nothing but memory."""
 
 
-def _vector(request: Request) -> Floats:
+def _encoding(request: Request) -> Encoding:
     encoding = request.upstream.get("encoder")
     if not isinstance(encoding, Encoding):
         raise RequestRejected("the classifier needs the encoder's result upstream")
-    if len(encoding.vector) != 4 * DIMENSIONS:
-        raise RequestRejected(f"an encoding of {len(encoding.vector)} bytes instead of {4 * DIMENSIONS}")
-    return encoding.array()
+    return encoding
 
 
 def _pulls(answers: Floats, research: bool, memory: bool, best: int) -> list[Floats]:

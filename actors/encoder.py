@@ -1,4 +1,4 @@
-"""The shared encoder: a turn's text becomes one unit vector that the heads of other small models read."""
+"""The shared encoder: a turn's text becomes vectors that the heads of other small models read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from registry.versions import ModelVersion
 
 if TYPE_CHECKING:
     import onnxruntime as ort
-    from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
 DIMENSIONS = 384
@@ -43,7 +42,7 @@ class Encoder:
         session = open_session(version.path / "encoder.onnx", settings.threads)
         encoder = cls(session, open_tokenizer(version.path / "tokenizer.json"))
         try:
-            probe = encoder.encode("warm up")
+            probe = encoder.encode("warm up").array()
         except Exception as error:  # onnxruntime's exceptions share no base below Exception
             raise ModelLoadError(f"{version}: does not run: {error}") from error
         if probe.shape != (DIMENSIONS,) or not np.isclose(np.linalg.norm(probe), 1.0, atol=1e-3):
@@ -52,16 +51,15 @@ class Encoder:
 
     def run(self, requests: Sequence[Request]) -> Sequence[Encoding]:
         """One encoding per request, in order."""
-        return [Encoding(self.encode(request.turn.text).astype("<f4").tobytes()) for request in requests]
+        return [self.encode(request.turn.text) for request in requests]
 
-    def encode(self, text: str) -> NDArray[np.float32]:
-        """The unit vector of any text, shape [384]; only the first 128 tokens count."""
+    def encode(self, text: str) -> Encoding:
+        """The encoding of any text; only its first 128 tokens count."""
         # JSON can carry lone surrogates, which no UTF-8 tokenizer takes.
         clean = text[:MAX_CHARACTERS].encode("utf-8", "replace").decode()
         ids = np.array([self._tokenizer.encode(clean).ids], dtype=np.int64)
-        (vectors,) = self._session.run(["vector"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})
-        vector: NDArray[np.float32] = vectors[0]
-        return vector
+        outputs = self._session.run(["vector", "layers"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})
+        return Encoding(*(np.asarray(output[0], dtype="<f4").tobytes() for output in outputs))
 
     def close(self) -> None:
         """The session's memory goes with the last reference to it."""

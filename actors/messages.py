@@ -48,13 +48,21 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """The shared encoder's view of a turn: `vector` is little-endian float32, unit length."""
+    """The shared encoder's view of a turn, in little-endian float32.
+
+    `vector` has unit length and holds what is meant; `layers`, means of two earlier layers, hold how it is said.
+    """
 
     vector: bytes
+    layers: bytes = b""
 
     def array(self) -> NDArray[np.float32]:
         """The vector, shape [384]."""
         return np.frombuffer(self.vector, dtype="<f4")
+
+    def layer_arrays(self) -> NDArray[np.float32]:
+        """The layers, shape [2, 384]; [0, 384] from an encoder that gives none."""
+        return np.frombuffer(self.layers, dtype="<f4").reshape(-1, 384)
 
 
 @dataclass(frozen=True, slots=True)

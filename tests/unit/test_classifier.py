@@ -15,6 +15,7 @@ from actors.encoder import Encoder
 from actors.errors import ModelLoadError, RequestRejected
 from actors.messages import Classification, Encoding, Extraction, Request, Turn
 from config.settings import Settings, load_settings
+from registry.bundled import BUNDLED
 from registry.versions import ModelVersion, check_files
 from tests.unit.odd_texts import ODD
 from training.loading import find_version
@@ -113,25 +114,34 @@ def test_the_reason_names_only_words_that_were_said(classifier: Classifier, ask:
             assert quoted.split("”")[0] in grams(text)
 
 
-def test_a_reason_moves_with_the_words_it_names(classifier: Classifier) -> None:
-    """With the meaning held still, taking away the named words makes the decision less sure."""
-    blank = Encoding(np.zeros(384, dtype="<f4").tobytes())
+def test_a_reason_moves_with_the_words_it_names(classifier: Classifier, ask: Ask) -> None:
+    """With the encoding held still, taking away the named words makes the decision less sure."""
+    text = "what did i say my shoe size was"
+    upstream = ask(text).upstream
 
     def judged(text: str) -> Classification:
-        return classifier.run([Request(Turn("1", "me", "s", "user", text, 0.0), {"encoder": blank})])[0]
+        return classifier.run([Request(Turn("1", "me", "s", "user", text, 0.0), upstream)])[0]
 
-    whole = judged("what did i say my shoe size was")
+    whole = judged(text)
     assert whole.needs_memory
     named = {word for quoted in whole.reason.split("“")[1:] for word in quoted.split("”")[0].split()}
     assert named
-    rest = judged(" ".join(word for word in "what did i say my shoe size was".split() if word not in named))
+    rest = judged(" ".join(word for word in text.split() if word not in named))
     assert not rest.needs_memory or rest.memory_confidence < whole.memory_confidence
 
 
 @pytest.mark.parametrize(
     "upstream",
-    [{}, {"encoder": Extraction((), (), ())}, {"encoder": Encoding(b"")}, {"encoder": Encoding(b"\0" * 1024)}],
-    ids=["missing", "another result", "empty", "too short"],
+    [
+        {},
+        {"encoder": Extraction((), (), ())},
+        {"encoder": Encoding(b"")},
+        {"encoder": Encoding(b"\0" * 1024, b"\0" * 3072)},
+        {"encoder": Encoding(b"\0" * 1536)},
+        {"encoder": Encoding(b"\0" * 1536, b"\0" * 1535)},
+        {"encoder": Encoding(b"\0" * 1535, b"\0" * 3072)},
+    ],
+    ids=["missing", "another result", "empty", "too short", "without layers", "half a layer", "half a number"],
 )
 def test_without_the_encoders_vector_a_request_is_rejected(
     classifier: Classifier, upstream: dict[str, Encoding | Extraction]
@@ -162,6 +172,17 @@ def test_damaged_files_are_refused(
     with pytest.raises(ModelLoadError) as caught:
         Classifier.load(ModelVersion(version.manifest, tmp_path), settings.slm["classifier"])
     assert caught.value.code == "model_load_failed"
+
+
+def test_a_version_that_reads_the_vector_alone_serves_on(ask: Ask) -> None:
+    """The first version, made before the encoder gave its layers: what a rollback goes back to."""
+    first = Classifier(Head.read(BUNDLED / "classifier" / "1.0.0"))
+    request = ask("what's the weather in Oslo tomorrow")
+    encoding = request.upstream["encoder"]
+    assert isinstance(encoding, Encoding)
+    alone = Request(request.turn, {"encoder": Encoding(encoding.vector)})
+    assert list(first.run([request])) == list(first.run([alone]))
+    assert first.run([request])[0].needs_research
 
 
 def test_weights_of_another_vocabulary_are_refused(version: ModelVersion, tmp_path: Path) -> None:

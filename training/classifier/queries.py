@@ -12,6 +12,7 @@ from training.errors import TrainingError
 from training.splits import is_held_out
 
 QUERIES = Path(__file__).resolve().parents[1] / "data" / "queries"
+STATEMENTS = Path(__file__).resolve().parents[1] / "data" / "turns"
 CLINC150 = Path(__file__).resolve().parents[1] / "data" / "clinc150" / "queries.jsonl"
 
 
@@ -36,6 +37,11 @@ def query_files() -> list[Path]:
     return sorted(QUERIES.glob("*.jsonl"))
 
 
+def statement_files() -> list[Path]:
+    """Turns of conversation that ask nothing: most of what a daemon hears."""
+    return sorted(STATEMENTS.glob("*.jsonl"))
+
+
 def read_queries(files: Iterable[Path]) -> list[Query]:
     """Every query of the files. Raises: QueryDataError, OSError."""
     queries = []
@@ -48,12 +54,8 @@ def read_queries(files: Iterable[Path]) -> list[Query]:
                 query = Query(row["text"], row["needs_research"], row["needs_memory"], row["category"])
             except (ValueError, KeyError, TypeError) as error:
                 raise QueryDataError(f"{file.name}:{number}: {error!r}") from error
-            if [type(value) for value in (query.text, query.needs_research, query.needs_memory, query.category)] != [
-                str,
-                bool,
-                bool,
-                str,
-            ]:
+            kinds = [type(value) for value in (query.text, query.needs_research, query.needs_memory, query.category)]
+            if kinds != [str, bool, bool, str]:
                 raise QueryDataError(f"{file.name}:{number}: text and category are strings, the needs true or false")
             queries.append(query)
     return queries

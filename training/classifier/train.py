@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from actors.classifier import END, START, Classifier, Head, grams
-from actors.encoder import DIMENSIONS, Encoder
+from actors.classifier import END, START, Classifier, Head, features, grams
+from actors.encoder import Encoder
+from actors.messages import Encoding
 from config.settings import load_settings
-from training.classifier.queries import CLINC150, Query, choose, query_files, read_queries
+from training.classifier.queries import CLINC150, Query, choose, query_files, read_queries, statement_files
 from training.classifier.score import evaluate
 from training.loading import open_slm
 from training.register import describe_version, register_version
@@ -46,12 +47,12 @@ MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Strengths by cross-validation on the training split. Our own queries count fully, CLINC150's little."""
+    """Strengths by cross-validation on the training split. Our own queries count fully, other turns little."""
 
     seed: int = 0
     folds: int = 5
-    clinc_weight: float = 0.2
-    gram_scale: float = 0.8
+    extra_weight: float = 0.2
+    gram_scale: float = 1.2
     min_count: int = 2
     penalties: tuple[float, ...] = (0.05, 0.1, 0.2)
     agreement_penalty: float = 0.1
@@ -59,7 +60,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Queries with their vectors [n, 384], weights [n] and answers [n, 3] (research, memory, category's number)."""
+    """Queries with their features [n, width], weights [n] and answers [n, 3] (research, memory, category's number)."""
 
     grams: Sequence[frozenset[str]]
     vectors: NDArray[np.float32]
@@ -73,40 +74,41 @@ class Examples:
         )
 
 
-def prepare(queries: Sequence[Query], weights: Sequence[float], encoder: Encoder) -> Examples:
+def prepare(
+    queries: Sequence[Query], weights: Sequence[float], encodings: Sequence[Encoding], centres: NDArray[np.float32]
+) -> Examples:
     """Raises: KeyError for a category that has no meaning in MEANINGS."""
     order = {name: number for number, name in enumerate(MEANINGS)}
     return Examples(
         [grams(query.text) for query in queries],
-        np.array([encoder.encode(query.text) for query in queries], dtype=np.float32),
+        np.array([features(e.array(), e.layer_arrays(), centres) for e in encodings], dtype=np.float32),
         np.array(weights, dtype=np.float32),
         np.array([(q.needs_research, q.needs_memory, order[q.category]) for q in queries], dtype=np.int64),
     )
 
 
-def fit(examples: Examples, penalty: float, recipe: Recipe) -> Head:
+def fit(examples: Examples, centres: NDArray[np.float32], penalty: float, recipe: Recipe) -> Head:
     """The head with the least penalised log loss of the combined answers; convex, so the seed decides nothing."""
     counts = Counter(gram for said in examples.grams for gram in said)
     known = sorted(g for g, count in counts.items() if count >= recipe.min_count and g not in (START, END))
     vocabulary = {gram: number for number, gram in enumerate(known)}
-    features = np.zeros((len(examples.grams), DIMENSIONS + len(vocabulary)), dtype=np.float32)
-    features[:, :DIMENSIONS] = examples.vectors
-    for row, said in zip(features, examples.grams, strict=True):
-        found = [DIMENSIONS + vocabulary[gram] for gram in said if gram in vocabulary]
-        row[found] = recipe.gram_scale / np.sqrt(max(1, len(found)))
-
-    inputs, weights = torch.from_numpy(features), torch.from_numpy(examples.weights)
+    found = [[vocabulary[gram] for gram in said if gram in vocabulary] for said in examples.grams]
+    starts = torch.tensor([0, *np.cumsum([len(grams) for grams in found])[:-1]])
+    flat = torch.tensor([gram for grams in found for gram in sorted(grams)])
+    scales = torch.tensor([[recipe.gram_scale / max(1, len(grams)) ** 0.5] for grams in found])
+    vectors, weights = torch.from_numpy(examples.vectors), torch.from_numpy(examples.weights)
     research, memory, category = torch.from_numpy(examples.answers).T
-    layer = torch.zeros(features.shape[1], 2 + len(MEANINGS), requires_grad=True)
+    layer = torch.zeros(vectors.shape[1], 2 + len(MEANINGS), requires_grad=True)
+    words = torch.zeros(len(vocabulary), 2 + len(MEANINGS), requires_grad=True)
     bias = torch.zeros(2 + len(MEANINGS), requires_grad=True)
     agreement = torch.zeros(2, 2, len(MEANINGS), requires_grad=True)
     switch = torch.tensor([0.0, 1.0])
     solver = torch.optim.LBFGS(
-        [layer, bias, agreement], max_iter=200, tolerance_grad=1e-4, line_search_fn="strong_wolfe"
+        [layer, words, bias, agreement], max_iter=200, tolerance_grad=1e-4, line_search_fn="strong_wolfe"
     )
 
     def loss() -> torch.Tensor:
-        outputs = inputs @ layer + bias
+        outputs = vectors @ layer + scales * torch.nn.functional.embedding_bag(flat, words, starts, mode="sum") + bias
         scores = (
             (outputs[:, :1] * switch)[:, :, None, None]
             + (outputs[:, 1:2] * switch)[:, None, :, None]
@@ -115,7 +117,10 @@ def fit(examples: Examples, penalty: float, recipe: Recipe) -> Head:
         )
         right = scores[torch.arange(len(scores)), research, memory, category]
         missed = scores.flatten(1).logsumexp(1) - right
-        strength = penalty * layer.square().sum() + recipe.agreement_penalty * agreement.square().sum()
+        strength = (
+            penalty * (layer.square().sum() + words.square().sum())
+            + recipe.agreement_penalty * agreement.square().sum()
+        )
         return (weights * missed).sum() + strength / 2
 
     def closure() -> torch.Tensor:
@@ -125,14 +130,14 @@ def fit(examples: Examples, penalty: float, recipe: Recipe) -> Head:
         return value
 
     solver.step(closure)
-    arrays = [tensor.detach().numpy() for tensor in (layer, bias, agreement)]
     return Head(
         MEANINGS,
         vocabulary,
-        vector_weights=arrays[0][:DIMENSIONS],
-        gram_weights=arrays[0][DIMENSIONS:] * np.float32(recipe.gram_scale),
-        bias=arrays[1],
-        agreement=arrays[2],
+        centres=centres,
+        vector_weights=layer.detach().numpy(),
+        gram_weights=words.detach().numpy() * np.float32(recipe.gram_scale),
+        bias=bias.detach().numpy(),
+        agreement=agreement.detach().numpy(),
     )
 
 
@@ -142,6 +147,7 @@ def tempered(head: Head, temperature: float) -> Head:
     return Head(
         head.categories,
         head.vocabulary,
+        head.centres,
         head.vector_weights * scale,
         head.gram_weights * scale,
         head.bias * scale,
@@ -165,12 +171,14 @@ def log_loss(head: Head, examples: Examples, temperature: float) -> float:
     return float(np.mean(losses))
 
 
-def cross_validate(own: Examples, extra: Examples, recipe: Recipe) -> tuple[float, float, float]:
+def cross_validate(
+    own: Examples, extra: Examples, centres: NDArray[np.float32], recipe: Recipe
+) -> tuple[float, float, float]:
     """The best penalty and temperature, and their log loss on queries that were not trained on."""
     best = (float("inf"), 0.0, 0.0)
     for penalty in recipe.penalties:
         tried = [
-            (fit(join(own.take(train), extra), penalty, recipe), own.take(test))
+            (fit(join(own.take(train), extra), centres, penalty, recipe), own.take(test))
             for train, test in folds(len(own.grams), recipe)
         ]
         for temperature in np.arange(0.5, 1.55, 0.05):
@@ -196,6 +204,7 @@ def write(head: Head, folder: Path) -> None:
     (folder / "vocabulary.json").write_text(json.dumps(words, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
     np.savez_compressed(
         folder / "weights.npz",
+        centres=head.centres,
         vector_weights=head.vector_weights,
         gram_weights=head.gram_weights,
         bias=head.bias,
@@ -217,16 +226,19 @@ def main() -> None:
     if not isinstance(slm, Encoder):
         raise SystemExit(f"{encoder_version} is not an encoder")
     train = choose(read_queries(query_files()), "train")
-    clinc = read_queries([CLINC150])
-    own = prepare(train, [1.0] * len(train), slm)
-    extra = prepare(clinc, [recipe.clinc_weight] * len(clinc), slm)
-    penalty, temperature, loss = cross_validate(own, extra, recipe)
-    head = tempered(fit(join(own, extra), penalty, recipe), temperature)
+    others = [*read_queries([CLINC150]), *choose(read_queries(statement_files()), "train")]
+    encodings = [slm.encode(query.text) for query in train]
+    centres = np.mean([encoding.layer_arrays() for encoding in encodings], axis=0)
+    own = prepare(train, [1.0] * len(train), encodings, centres)
+    extra = prepare(others, [recipe.extra_weight] * len(others), [slm.encode(query.text) for query in others], centres)
+    penalty, temperature, loss = cross_validate(own, extra, centres, recipe)
+    head = tempered(fit(join(own, extra), centres, penalty, recipe), temperature)
 
     folder: Path = options.out / "classifier" / options.version
     folder.mkdir(parents=True, exist_ok=True)
     write(head, folder)
     quality = evaluate(Classifier(Head.read(folder)), query_files(), "held_out", None)
+    statements = evaluate(Classifier(Head.read(folder)), statement_files(), "held_out", None)
     version = describe_version(
         folder,
         name="classifier",
@@ -234,9 +246,15 @@ def main() -> None:
         kind="classifier",
         runtime="numpy",
         licence="Apache-2.0",
-        trained_from=("training/data/queries (train split)", "CLINC150 (CC BY 3.0), 660 queries"),
+        trained_from=("training/data/queries, training/data/turns (train splits)", "CLINC150 (CC BY 3.0), 660 queries"),
         parents=(str(encoder_version),),
-        quality={"held_out": quality},
+        quality={
+            "held_out": quality,
+            "statements_held_out": {
+                "needs_research": statements["needs_research"],
+                "needs_memory": statements["needs_memory"],
+            },
+        },
         notes=f"Linear head over {encoder_version} and {len(head.vocabulary)} words and word pairs; penalty {penalty}, "
         f"temperature {temperature:.2f}, cross-validated log loss {loss:.3f}.",
     )
