@@ -31,6 +31,8 @@ START, END = "^", "$"
 # A word must move the odds by half before the reason names it.
 _TELLING = 0.4
 _TELLING_WORDS = 2
+# These do move the odds, but tell a person nothing.
+_BLAND = frozenset({START, END, *"? ! a an and at for in is it of on or s the to".split()})
 _UNSURE = 0.7
 
 
@@ -154,7 +156,7 @@ class Head:
 
     def _telling(self, said: frozenset[str], pulls: Sequence[Floats]) -> list[str]:
         """The words that moved the decisions most, strongest first."""
-        shown = [gram for gram in said if gram in self.vocabulary and not {START, END, "?", "!"} & set(gram.split())]
+        shown = [gram for gram in said if gram in self.vocabulary and not _BLAND & set(gram.split())]
         scale = 1 / np.sqrt(max(1, len(self._known(said))))
         strength = {
             g: scale * max(float(self.gram_weights[self.vocabulary[g]] @ pull) for pull in pulls) for g in shown
