@@ -34,6 +34,8 @@ def fit(extractor: Extractor, examples: Sequence[Example], schema: Schema) -> Ca
         for found in extractor.candidates(turn.text, turn.speaker, turn.context):
             features.append((found.score, span_odds(found.span_confidence), 1.0))
             right.append(fact(found.relation, schema) in gold)
+    if not features:
+        return Calibration()  # it proposed nothing: there is nothing to be sure of, nor to choose between
     known, outcome = np.array(features).reshape(-1, 3), np.array(right, dtype=float)
     score, span, bias = (float(weight) for weight in _logistic(known, outcome))
     fitted = Calibration(score=score, span=span, bias=bias)
