@@ -12,7 +12,6 @@ from actors.messages import KnownEntity, Utterance
 # Free entries of the BERT vocabulary, which training gives a meaning.
 _ROLE_TOKENS = ("[unused10]", "[unused11]", "[unused12]")
 _SAME_SPEAKER, _OTHER_SPEAKER, _KNOWN = "[unused20]", "[unused21]", "[unused22]"
-_KNOWN_BREAK = " ; "
 
 _CHARACTERS_PER_TOKEN = 16
 _SENTENCE_ENDS = frozenset(".!?…。！？")
@@ -71,7 +70,7 @@ class _Piece:
 
 
 class SequenceBuilder:
-    """Builds sequences with one version's tokenizer: `[CLS] roles known context [SEP] turn [SEP]`."""
+    """Builds sequences with one version's tokenizer: `[CLS] roles context [SEP] turn [SEP]`."""
 
     def __init__(self, tokenizer: Tokenizer, limits: Limits) -> None:
         tokenizer.no_padding()
@@ -84,12 +83,17 @@ class SequenceBuilder:
     def build(
         self, text: str, same_speaker: Sequence[bool], context: Sequence[Utterance], known: Sequence[KnownEntity] = ()
     ) -> TokenSequence:
-        """The sequence of a turn that fits one window; tokens beyond the limits are left out, the oldest first."""
+        """The sequence of a turn that fits one window; tokens beyond the limits are left out, the oldest first.
+
+        Known entities, latest first, stand in where there is no context.
+        """
         ids, types = [self._cls, *self._roles], [CASINGS] * (1 + len(self._roles))
         words: list[Word] = []
         sources = [text]
-        for marker, said, budget in self._earlier(same_speaker, context, known):
-            piece = self._piece(said, budget, from_end=marker != _KNOWN)
+        # Training has seen no turn with both: a name beside an earlier turn misleads more often than it helps.
+        earlier = self._earlier(same_speaker, context) if context else self._names(known)
+        for marker, said, budget in earlier:
+            piece = self._piece(said, budget, from_end=True)
             ids.append(self._id(marker))
             types.append(CASINGS)
             _append(piece, len(sources), CASINGS, ids, types, words)
@@ -124,12 +128,19 @@ class SequenceBuilder:
         unread = len(text[ranges[-1][1] :].strip()) if ranges else 0
         return ranges, unread
 
-    def _earlier(
-        self, same_speaker: Sequence[bool], context: Sequence[Utterance], known: Sequence[KnownEntity]
-    ) -> Iterator[tuple[str, str, int]]:
-        """Marker, text and token budget of what stands before the turn, oldest first."""
-        if known:
-            yield _KNOWN, _KNOWN_BREAK.join(entity.name for entity in known), self._limits.known
+    def _names(self, known: Sequence[KnownEntity]) -> Iterator[tuple[str, str, int]]:
+        """Marker, text and token budget of the known entities that fit, the first ones nearest to the turn."""
+        budget = self._limits.known
+        fitting: list[tuple[str, str, int]] = []
+        for entity in known:
+            size = len(self._piece(entity.name).ids)
+            if size and size < budget:
+                budget -= size + 1
+                fitting.append((_KNOWN, entity.name, size))
+        yield from reversed(fitting)
+
+    def _earlier(self, same_speaker: Sequence[bool], context: Sequence[Utterance]) -> Iterator[tuple[str, str, int]]:
+        """Marker, text and token budget of what was said before the turn, oldest first."""
         budget = self._limits.context
         kept: list[tuple[str, str, int]] = []
         for same, said in zip(reversed(same_speaker), reversed(context), strict=True):

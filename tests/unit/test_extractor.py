@@ -42,7 +42,7 @@ def turn(text: str, *context: Utterance, known: tuple[KnownEntity, ...] = ()) ->
 
 def check(extraction: Extraction, said: Turn) -> None:
     """What holds of every extraction, whatever the model knows."""
-    sources = [said.text, *(earlier.text for earlier in said.context), " ; ".join(k.name for k in said.known)]
+    sources = [said.text, *(earlier.text for earlier in said.context), *(known.name for known in said.known)]
     for span in (*extraction.mentions, *extraction.links):
         assert said.text[span.start : span.end] == span.text != ""
         assert 0 <= span.confidence <= 1

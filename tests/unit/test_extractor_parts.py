@@ -40,10 +40,21 @@ class TestSequence:
         sequence = builder(context=6).build("eight", [True, False], said)
         assert [sequence.text(word, word) for word in sequence.words] == ["four", "five", "six", "seven", "eight"]
 
-    def test_known_entities_stand_before_the_context(self) -> None:
-        known = [KnownEntity("Emma", "PERSON"), KnownEntity("Casa Ofelia", "LOCATION")]
-        sequence = builder().build("She left.", [True], [Utterance("user", "Hi")], known)
-        assert [sequence.text(word, word) for word in sequence.words][:5] == ["Emma", ";", "Casa", "Ofelia", "Hi"]
+    def test_known_entities_stand_in_for_a_context(self) -> None:
+        known = [KnownEntity("Emma", "PERSON"), KnownEntity("", "PERSON"), KnownEntity("Casa Ofelia", "LOCATION")]
+        sequence = builder().build("She left.", [], [], known)
+        assert [(word.source, sequence.text(word, word)) for word in sequence.words][:3] == [
+            (1, "Casa"),
+            (1, "Ofelia"),
+            (2, "Emma"),
+        ]
+        with_context = builder().build("She left.", [True], [Utterance("user", "Hi")], known)
+        assert with_context == builder().build("She left.", [True], [Utterance("user", "Hi")])
+
+    def test_known_entities_beyond_the_limit_are_left_out_whole(self) -> None:
+        known = [KnownEntity("Emma", "PERSON"), KnownEntity("a name of very many words", "MISC")]
+        sequence = builder(known=6).build("She left.", [], [], known)
+        assert sequence.sources == ["She left.", "Emma"]
 
     def test_windows_cover_a_long_text_and_break_at_sentences(self) -> None:
         text = "Emma lives in Lisbon now. " * 30
