@@ -7,6 +7,7 @@ from typing import Any
 
 from rapidfuzz import fuzz
 
+from daemon.errors import GraphUnavailable
 from daemon.memory.graph import GraphStore, Target
 from daemon.memory.graph_transaction import GraphTransaction
 from daemon.memory.records import SHOWN_ROLES, Edge, GraphName, Node
@@ -27,8 +28,11 @@ class Memory:
         self._locate = locate
 
     def where(self, graph: GraphName) -> str:
-        """The graph's address, without its password."""
-        target = self._locate(graph)
+        """The graph's address, without its password; "" while an embedded one is down."""
+        try:
+            target = self._locate(graph)
+        except GraphUnavailable:
+            return ""
         return f"{target.uri}/{target.database}".rstrip("/")
 
     async def facts(self, user: str, name: str = "", *, closed: bool = True) -> list[dict[str, Any]]:
@@ -102,6 +106,9 @@ def _fact(edge: Edge, entities: Mapping[str, Node], said: Mapping[str, Node]) ->
     return {
         **edge.properties,
         "id": edge.id,
+        # Two people of one name are told apart by these.
+        "subject_id": edge.start,
+        "object_id": edge.end,
         "subject": shown_name(entities[edge.start], entities) if edge.start in entities else "",
         "predicate": edge.type,
         "object": shown_name(entities[edge.end], entities) if edge.end in entities else "",

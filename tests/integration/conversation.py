@@ -64,7 +64,7 @@ def assert_just_what_was_announced(facts: Sequence[Mapping[str, Any]], replies: 
         if statement["status"] != "uncertain"
     }
     assert firm <= held.keys(), f"announced, but not in the graph: {firm - held.keys()}"
-    triples = Counter((f["subject"], f["predicate"], f["object"]) for f in facts if f["status"] == "asserted")
+    triples = Counter((f["subject_id"], f["predicate"], f["object_id"]) for f in facts if f["status"] == "asserted")
     assert triples == Counter(set(triples)), f"twice in the graph: {triples - Counter(set(triples))}"
     assert len({fact["id"] for fact in facts}) == len(facts)
 

@@ -192,6 +192,18 @@ async def test_with_the_graph_down_turns_wait_up_to_the_bound_and_are_stored_whe
             assert sorted(seq for (seq,) in rows) == [reply.seq for reply in (*replies, late)]
 
 
+async def test_with_an_embedded_graph_that_never_starts_turns_are_taken_and_status_says_so(folder: Path) -> None:
+    never = {"graph__embedded__start_timeout_s": 0.01, "server__drain_timeout_s": 0.1}
+    async with daemon(folder, runtime="local", **never) as waiting, waiting.client() as client:
+        assert [line for line in waiting.told if line.startswith("shoal graph: down")]
+        reply = await say(client, "My sister Emma lives in Lisbon.")
+        report = await waiting.status()
+        assert report.state == "degraded"
+        assert [graph["pending"] for graph in report.queue.values()] == [1, 1]
+    async with daemon(folder, runtime="local") as mended:
+        await mended.stored(reply.seq)
+
+
 async def test_a_wrong_password_is_told_as_such_and_turns_wait(graph_server: GraphServer, folder: Path) -> None:
     port = urlsplit(graph_server.locate("user").uri).port
     assert port
