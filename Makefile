@@ -46,7 +46,7 @@ check: install-test ## Lint, types, boundaries between the rooms
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check ## Every check and every test
+test: check install-train ## Every check and every test (training too, so torch is installed)
 	$(BIN)/python -m pytest
 
 bench: install-bench ## Measure every promise and print it beside its figure
