@@ -24,7 +24,7 @@ class Scripted:
         self._computed = 0
 
     @classmethod
-    def load(cls, version: ModelVersion, settings: SlmSettings) -> Self:  # noqa: ARG003 (the contract's)
+    def load(cls, version: ModelVersion, settings: SlmSettings) -> Self:
         script = json.loads((version.path / SCRIPT).read_text())
         if gate := script.get("load_gate"):
             wait_at(gate)
@@ -69,7 +69,7 @@ class Scripted:
 class Shouting(Scripted):
     """A seventh small model: it uses what an earlier one found."""
 
-    def _result(self, request: Request, batch: int) -> Classification:  # noqa: ARG002
+    def _result(self, request: Request, batch: int) -> Classification:
         earlier = request.upstream["scripted"]
         assert isinstance(earlier, Classification)
         return Classification(False, 0.0, False, 0.0, self._script["tag"], 1.0, earlier.reason.upper())

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from daemon.errors import EmptyText, NotUtf8, ProtocolError, TextTooLong
 from daemon.protocol import REPLIES, REQUESTS, Ingest, Message, clean_text, parse
 
-
 record = st.dictionaries(st.text(max_size=9), st.none() | st.text(max_size=9) | st.integers(0, 9), max_size=3)
 open_fields = {
     dict[str, Any]: record,
