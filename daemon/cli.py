@@ -334,7 +334,7 @@ def _graph(name: str) -> Any:
 
 
 def _overrides(sets: list[str]) -> dict[str, Any]:
-    """`graph.uri=bolt://…` as a nested mapping; pydantic turns the text into the setting's type."""
+    """`graph.uri=bolt://…` as a nested mapping; pydantic turns text into the setting's type, a list is JSON."""
     tree: dict[str, Any] = {}
     for item in sets:
         key, equals, value = item.partition("=")
@@ -344,8 +344,17 @@ def _overrides(sets: list[str]) -> dict[str, Any]:
         branch = tree
         for parent in parents:
             branch = branch.setdefault(parent, {})
-        branch[leaf] = value
+        branch[leaf] = _list_or_text(item, value)
     return tree
+
+
+def _list_or_text(item: str, value: str) -> Any:
+    if not value.startswith("["):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise SettingsError(f'--set {item}: a list is written as ["a", "b"] ({error})') from None
 
 
 def _settings_arguments(context: typer.Context) -> list[str]:
