@@ -21,6 +21,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(TIMEOUT_S))
 
 
+PATIENT = {"turn__deadline_s": 30, **{f"slm__{slm}__deadline_s": 10 for slm in ("encoder", "extractor", "classifier")}}
+"""A busy machine is no reason for a turn to go without a small model here: deadlines have tests of their own."""
+
+
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder with a path short enough for a socket's."""
@@ -32,7 +36,7 @@ def folder() -> Iterator[Path]:
 async def shoal() -> AsyncIterator[DaemonProcess]:
     """The shared daemon. Each test speaks as a user of its own. In the end nothing waits, and nothing went wrong."""
     with tempfile.TemporaryDirectory(prefix="shoal-") as name:
-        async with daemon(Path(name)) as running:
+        async with daemon(Path(name), **PATIENT) as running:
             yield running
             report = await running.drained()
             assert report.dead_letters == 0

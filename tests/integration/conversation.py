@@ -55,13 +55,13 @@ def assert_just_what_was_announced(facts: Sequence[Mapping[str, Any]], replies: 
     told = announced(replies)
     held = Counter((seq, fact["predicate"]) for fact in facts for seq in sources(fact))
     assert held <= told, f"never announced: {held - told}"
-    # Two things may keep a statement from making a row of its own: it says the same as another of its turn, or it
-    # supposes what is asserted already.
+    # What keeps a statement from making a row of its own: it says the same as another of its turn, it supposes what is
+    # asserted already, or both its ends turn out to be one.
     firm = {
         (reply.seq, statement["predicate"])
         for reply in replies
         for statement in reply.understood["statements"]
-        if statement["status"] != "uncertain"
+        if statement["status"] != "uncertain" and statement["subject"]["name"] != statement["object"]["name"]
     }
     assert firm <= held.keys(), f"announced, but not in the graph: {firm - held.keys()}"
     triples = Counter((f["subject_id"], f["predicate"], f["object_id"]) for f in facts if f["status"] == "asserted")
