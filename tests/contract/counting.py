@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from config.logs import configure_logging
 from config.settings import JournalSettings, SyncSettings, load_settings
 from daemon.memory.context_sync import ContextSync
 from daemon.memory.graph import GraphStore, Target
@@ -72,4 +73,5 @@ async def sync_until_killed(path: Path, first: int) -> None:
 
 
 if __name__ == "__main__":
+    configure_logging(load_settings().settings.log)  # to stderr: stdout is for acknowledgements
     asyncio.run(sync_until_killed(Path(sys.argv[1]), int(sys.argv[2])))
