@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from time import perf_counter
 from typing import Any
 
-from actors.errors import ActorError
+from actors.errors import ActorError, SlmDisabled
 from actors.messages import AGENT, Classification, Encoding, Extraction, KnownEntity, Turn, Utterance
 from config.settings import Settings
 from daemon.memory.journal import Journal
@@ -126,7 +126,8 @@ def make_record(turn: Turn, understanding: Understanding) -> TurnRecord:
         turn=turn,
         classification=classification if isinstance(classification, Classification) else None,
         models=understanding.models,
-        missing=tuple(understanding.missing),
+        # What the settings switch off is not made up for later.
+        missing=tuple(slm for slm, code in understanding.missing.items() if code != SlmDisabled.code),
     )
     if not isinstance(extraction, Extraction):
         return record
