@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from actors.ray_runtime import connect, disconnect, set_environment
+from config.logs import configure_logging
 from config.settings import RaySettings, load_settings
 
 ROOT = Path(__file__).parent
@@ -47,6 +48,12 @@ def _no_settings_from_outside(tmp_path_factory: pytest.TempPathFactory) -> None:
     empty = tmp_path_factory.mktemp("config") / "shoal.toml"
     empty.touch()
     os.environ["SHOAL_CONFIG"] = str(empty)
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_in_a_daemon() -> None:
+    """Without this structlog would draw every traceback with its variables, and take a second for each."""
+    configure_logging(load_settings().settings.log, sys.stderr)
 
 
 @pytest.fixture(scope="session")
