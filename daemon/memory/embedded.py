@@ -152,7 +152,11 @@ class EmbeddedGraph:
                     start_new_session=True,
                 )
             self._watcher = await asyncio.create_subprocess_exec(
-                "/bin/sh", "-c", WATCH, str(self._process.pid), stdin=asyncio.subprocess.PIPE, start_new_session=True
+                *("/bin/sh", "-c", WATCH, str(self._process.pid)),
+                # One of its own: Ray changes the daemon's in another thread, and a child may meet it half changed.
+                env={"PATH": os.defpath},
+                stdin=asyncio.subprocess.PIPE,
+                start_new_session=True,
             )
             target = Target(f"bolt://127.0.0.1:{bolt_port}", "root", password)
             await self._ready(self._process, target)
