@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+# On import onnxruntime 1.31 begins to report its use to Microsoft, on Linux too; nothing may leave this machine.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime as ort
 from tokenizers import Tokenizer
 
 from actors.errors import ModelLoadError
+
+ort.disable_telemetry_events()
 
 
 def open_session(path: Path, threads: int) -> ort.InferenceSession:

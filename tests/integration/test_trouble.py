@@ -27,8 +27,8 @@ from tests.integration.daemon_process import DaemonProcess, daemon
 from tests.neo4j.server import GraphServer
 
 NOWHERE = "bolt://127.0.0.1:1"
-CHEAP = {"runtime": "local", "graph__uri": NOWHERE}
-"""A daemon that starts in a moment: what it does about graphs is not the point."""
+CHEAP = {"runtime": "local", "graph__uri": NOWHERE, "slm__encoder__enabled": False, "slm__extractor__enabled": False}
+"""A daemon that starts in a moment: what it does with turns is not the point."""
 
 
 async def refusal(folder: Path, **changes: object) -> str:
@@ -230,7 +230,7 @@ async def test_a_wrong_password_is_told_as_such_and_turns_wait(graph_server: Gra
 
 
 async def test_a_full_disk_refuses_turns_and_keeps_what_it_acknowledged(
-    folder: Path, graph_server: GraphServer, monkeypatch: pytest.MonkeyPatch
+    folder: Path, embedded_server: GraphServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole daemon in this process, its journal on a disk of 60 pages."""
     open_file = journal_file.open_file
@@ -242,8 +242,14 @@ async def test_a_full_disk_refuses_turns_and_keeps_what_it_acknowledged(
 
     monkeypatch.setattr(journal_file, "open_file", small_disk)
     port = closed_port()
-    places = {"home": str(folder), "runtime_dir": str(folder / "run"), "runtime": "local", "metrics": {"port": 0}}
-    tree = at_port(graph_server, port)
+    places: dict[str, object] = {
+        "home": str(folder),
+        "runtime_dir": str(folder / "run"),
+        "runtime": "local",
+        "metrics": {"port": 0},
+    }
+    places["slm"] = {slm: {"enabled": False} for slm in ("encoder", "extractor", "classifier")}
+    tree = at_port(embedded_server, port)
     graph = {
         "uri": tree["graph__uri"],
         "username": tree["graph__username"],
@@ -264,10 +270,10 @@ async def test_a_full_disk_refuses_turns_and_keeps_what_it_acknowledged(
             await talk()
         assert refused.value.code == "journal_full"
         assert acknowledged
-        async with forwarding(port, graph_server.locate("user").uri):
+        async with forwarding(port, embedded_server.locate("user").uri):
             reply = await client.request(AwaitStored(seq=acknowledged[-1], timeout_s=60), Stored)
             assert reply.stored == {"user": True, "agent": True}
-            rows = await graph_server.run("user", "MATCH (u:Utterance:UserGraph) RETURN u.seq")
+            rows = await embedded_server.run("user", "MATCH (u:Utterance:UserGraph) RETURN u.seq")
             assert sorted(seq for (seq,) in rows) == acknowledged
             after = await say(client, "There is room again.", wait="stored", wait_timeout_s=60)
             assert after.stored == {"user": True, "agent": True}
