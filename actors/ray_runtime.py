@@ -307,6 +307,10 @@ def connect(settings: RaySettings, runtime_dir: Path) -> bool:
     logging.getLogger("ray").setLevel(logging.ERROR)
     # `log_to_driver` does not cover the raylet's messages, which Ray prints: what matters of them is logged here.
     ray._private.worker._worker_logs_enabled = False
+    if not settings.dashboard:
+        # Without a dashboard this process has one use left: to ask the metadata servers of three cloud providers where
+        # it runs, for a report that is switched off. It asks all the same, and nothing may leave this machine.
+        ray._private.node.Node.start_api_server = _no_api_server
     # Marked as a client's, the job does not put our working directory first on its workers' path, where a folder named
     # like one of our packages would be taken for it.
     job = ray.job_config.JobConfig(_client_job=True)
@@ -369,6 +373,10 @@ def disconnect() -> None:
     for process in processes:
         with suppress(subprocess.TimeoutExpired):
             process.wait(PROCESS_END_S)
+
+
+def _no_api_server(_node: Any, **_options: Any) -> None:
+    """In place of Ray's own method."""
 
 
 def _place(spec: HostSpec, settings: RaySettings) -> Any:
