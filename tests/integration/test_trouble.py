@@ -233,6 +233,7 @@ async def test_a_full_disk_refuses_turns_and_keeps_what_it_acknowledged(
     folder: Path, embedded_server: GraphServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole daemon in this process, its journal on a disk of 60 pages."""
+    await embedded_server.wipe()
     open_file = journal_file.open_file
 
     def small_disk(at: Path) -> sqlite3.Connection:
