@@ -226,21 +226,26 @@ def test_queue_tells_what_waits_and_what_is_dead(shell: Shell) -> None:
 
 
 def test_watch_shows_turns_of_others_as_they_happen(shell: Shell) -> None:
-    with subprocess.Popen(
-        [SHOAL, "watch", "--json"], stdout=subprocess.PIPE, text=True, env=shell.environment
-    ) as watching:
-        assert watching.stdout is not None
+    watching = subprocess.Popen([SHOAL, "watch", "--json"], stdout=subprocess.PIPE, text=True, env=shell.environment)
+    assert watching.stdout is not None
+    events = (json.loads(line) for line in watching.stdout)
+    try:
         with ThreadPoolExecutor(1) as reading:
-            first = reading.submit(watching.stdout.readline)
-            while not first.done():  # until the watcher is connected it sees nothing
+            # Until the watcher is connected it sees nothing, and then perhaps the end of a turn first.
+            first = reading.submit(next, (event for event in events if "understood" in event))
+            while not first.done():
                 shell.ok("say", "My sister Emma lives in Lisbon.", "--user", "watched", "--wait")
-        turn = json.loads(first.result())
+        turn = first.result()
         assert turn["understood"]["text"] == "My sister Emma lives in Lisbon."
-        stored = [json.loads(watching.stdout.readline()) for _ in range(2)]
+        stored = [next(events) for _ in range(2)]
         assert [event["seq"] for event in stored] == [turn["seq"], turn["seq"]]
         assert {graph for event in stored for graph in event["stored"]} == {"user", "agent"}
         watching.send_signal(signal.SIGINT)
         assert watching.wait(LIFE_TIMEOUT_S) == 130
+    finally:
+        watching.kill()
+        watching.wait()
+        watching.stdout.close()
 
 
 # --- models -----------------------------------------------------------------------------------------
