@@ -46,6 +46,7 @@ class Connection:
         self._write_timeout_s = settings.body_timeout_s
         self._write_lock = asyncio.Lock()
         self._backlog: asyncio.Queue[Event] = asyncio.Queue(WATCH_BACKLOG)
+        self._replied = asyncio.Event()
 
     async def send(self, event: Event) -> None:
         """Write one event. Raises: TimeoutError when the client does not read, ConnectionError when it is gone."""
@@ -59,8 +60,13 @@ class Connection:
         except asyncio.QueueFull:
             self.abort()
 
+    def replied(self) -> None:
+        """A watching client has the reply that it waits for: events may follow."""
+        self._replied.set()
+
     async def forward(self) -> None:
         """Send what `publish` queued, until cancelled or the client is gone."""
+        await self._replied.wait()
         with contextlib.suppress(TimeoutError, ConnectionError):
             while True:
                 await self.send(await self._backlog.get())
@@ -170,6 +176,8 @@ class Server:
             connection.busy = True
             try:
                 await connection.send(await self._reply(event, connection))
+                if connection.watching:
+                    connection.replied()
             finally:
                 connection.busy = False
 

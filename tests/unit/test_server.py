@@ -187,6 +187,20 @@ async def test_watching_clients_hear_of_events_in_order(path: Path) -> None:
         await events.aclose()  # type: ignore[attr-defined]
 
 
+async def test_a_watching_client_gets_its_reply_before_any_event(path: Path) -> None:
+    servers: list[Server] = []
+
+    async def publish_early(event: Event, connection: Connection) -> Event:
+        connection.watching = True
+        servers[0].publish(Event("stored", {"seq": 1}))
+        await asyncio.sleep(0)
+        return Event("watching")
+
+    async with serving(path, publish_early) as server, client(path) as watcher:
+        servers.append(server)
+        assert (await watcher.exchange(Event("watch"))).type == "watching"
+
+
 async def test_a_watching_client_that_does_not_read_is_cut_off(path: Path) -> None:
     async with serving(path) as server, client(path) as watcher:
         await watcher.exchange(Event("watch"))
