@@ -234,6 +234,7 @@ async def test_a_full_disk_refuses_turns_and_keeps_what_it_acknowledged(
 ) -> None:
     """The whole daemon in this process, its journal on a disk of 60 pages."""
     await embedded_server.wipe()
+    await embedded_server.wipe()
     open_file = journal_file.open_file
 
     def small_disk(at: Path) -> sqlite3.Connection:
