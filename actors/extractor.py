@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from actors.errors import ModelLoadError
 from actors.extraction.assembly import Assembler, Calibration, Found, PairScores
 from actors.extraction.decoding import TaggedSpan, decode_tags
+from actors.extraction.hedging import Doubt
 from actors.extraction.sequence import TURN, Limits, SequenceBuilder, TokenSequence, Word
 from actors.extraction.spans import distances
 from actors.messages import Extraction, KnownEntity, Relation, Request, Turn, Utterance
@@ -50,10 +51,16 @@ class Extractor:
     """
 
     def __init__(
-        self, encoder: ort.InferenceSession, pairs: ort.InferenceSession, builder: SequenceBuilder, assembler: Assembler
+        self,
+        encoder: ort.InferenceSession,
+        pairs: ort.InferenceSession,
+        builder: SequenceBuilder,
+        assembler: Assembler,
+        doubt: Doubt,
     ) -> None:
         self._encoder, self._pairs = encoder, pairs
         self._builder, self._assembler = builder, assembler
+        self._doubt = doubt
 
     @classmethod
     def load(cls, version: ModelVersion, settings: SlmSettings) -> Self:
@@ -67,6 +74,7 @@ class Extractor:
             config = ExtractorConfig.model_validate_json((folder / "extractor.json").read_bytes())
             schema = load_schema(folder / "schema.yaml")
             builder = SequenceBuilder(open_tokenizer(folder / "tokenizer.json"), config.limits)
+            doubt = Doubt(load_schema().hedges)  # of the language, not of the weights: one rule for every version
         except (OSError, ValueError, ValidationError, SchemaError) as error:
             raise ModelLoadError(f"{version}: {error}") from error
         extractor = cls(
@@ -74,6 +82,7 @@ class Extractor:
             open_session(folder / "pairs.onnx", settings.threads),
             builder,
             Assembler(schema, config.time_types, config.role_type, config.calibration),
+            doubt,
         )
         try:
             extractor.extract(_PROBE, "user")
@@ -102,7 +111,7 @@ class Extractor:
             part = self._window(text[start:end], speaker, earlier, known)
             parts.append(_shifted(part, start))
             earlier.append(Utterance(speaker, text[start:end]))
-        return _joined(parts)
+        return self._doubt.lower(_joined(parts), text)
 
     def candidates(self, text: str, speaker: str, context: Sequence[Utterance]) -> list[Found]:
         """Every relation that was weighed, told or not, with its scores: what calibration is fitted to."""

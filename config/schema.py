@@ -49,14 +49,29 @@ class Canonical:
 
 
 @dataclass(frozen=True, slots=True)
+class Hedges:
+    """Words that lower the confidence of what stands in their clause, times `factor`; `breaks` end a clause."""
+
+    factor: float = 1.0
+    words: tuple[str, ...] = ()
+    breaks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Schema:
-    """Entity types with their descriptions, predicates by name, statuses (the first is the default)."""
+    """Entity types and statuses with their descriptions (the first status is the default), predicates by name."""
 
     entity_types: Mapping[str, str]
     predicates: Mapping[str, Predicate]
-    statuses: tuple[str, ...]
+    status_says: Mapping[str, str]
     wire_types: Mapping[str, str]
+    hedges: Hedges
     _canonical: Mapping[str, Canonical] = field(repr=False)
+
+    @property
+    def statuses(self) -> tuple[str, ...]:
+        """The statuses' names, the default first."""
+        return tuple(self.status_says)
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -86,6 +101,14 @@ class _PredicateEntry(BaseModel):
     aliases: list[str] = []
 
 
+class _HedgesEntry(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    factor: float = Field(default=1.0, ge=0, le=1)
+    words: list[str] = []
+    breaks: list[str] = []
+
+
 class _SchemaFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -93,6 +116,7 @@ class _SchemaFile(BaseModel):
     predicates: dict[str, _PredicateEntry] = Field(min_length=1)
     statuses: dict[str, str] = Field(min_length=1)
     wire_type: dict[str, str] = {}
+    hedges: _HedgesEntry = _HedgesEntry()
 
     @model_validator(mode="after")
     def _known_names(self) -> _SchemaFile:
@@ -134,7 +158,8 @@ def _build(file: _SchemaFile) -> Schema:
             # A predicate's own name outranks another's alias: "attends" may be both.
             if name not in canonical and (name == predicate.name or name not in predicates):
                 canonical[name] = Canonical(predicate.name, flipped)
-    return Schema(file.entity_types, predicates, tuple(file.statuses), file.wire_type, canonical)
+    hedges = Hedges(file.hedges.factor, tuple(file.hedges.words), tuple(file.hedges.breaks))
+    return Schema(file.entity_types, predicates, file.statuses, file.wire_type, hedges, canonical)
 
 
 def _predicate(name: str, entry: _PredicateEntry) -> Predicate:

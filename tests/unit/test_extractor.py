@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from actors.errors import ModelLoadError
+from actors.extraction.hedging import Doubt
 from actors.extractor import Extractor
 from actors.messages import ROLES, Extraction, KnownEntity, Request, Turn, Utterance
-from config.schema import load_schema
+from config.schema import Hedges, load_schema
 from config.settings import SlmSettings, load_settings
 from registry.bundled import BUNDLED
 from registry.versions import MANIFEST, Manifest, ModelVersion, check_files, precedence
@@ -91,6 +92,19 @@ def test_names_and_places_are_found(extractor: Extractor) -> None:
 def test_a_pronoun_finds_who_was_named_before(extractor: Extractor) -> None:
     (extraction,) = extractor.run([Request(turn("She lives in Stuttgart.", *CONTEXT))])
     assert [(link.text, link.antecedent) for link in extraction.links] == [("She", "Emma")]
+
+
+def test_a_word_of_doubt_lowers_confidence_by_the_shipped_factor(
+    extractor: Extractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "I think Emma lives in Lisbon."
+    doubted = extractor.extract(text, "user").relations
+    monkeypatch.setattr(extractor, "_doubt", Doubt(Hedges()))
+    plain = extractor.extract(text, "user").relations
+    assert [relation.confidence for relation in doubted] == [
+        pytest.approx(relation.confidence * SCHEMA.hedges.factor) for relation in plain
+    ]
+    assert doubted
 
 
 def test_a_batch_says_what_its_turns_say_alone(extractor: Extractor) -> None:
