@@ -100,6 +100,14 @@ class Relation:
 
 
 @dataclass(frozen=True, slots=True)
+class StandIn:
+    """The version ("name@version") that answered in another's place, and the code of the error that hindered it."""
+
+    model: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
 class Extraction:
     """What a turn says. `correction` is the probability that it takes back something said before."""
 
@@ -107,6 +115,7 @@ class Extraction:
     links: tuple[PronounLink, ...]
     relations: tuple[Relation, ...]
     correction: float = 0.0
+    stood_in: StandIn | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import typer
 
 from actors.errors import ActorError
 from config.logs import configure_logging
-from config.schema import SchemaError
+from config.schema import SchemaError, load_schema
 from config.settings import LoadedSettings, SettingsError, flatten, load_settings
 from daemon import cli_models, detach, show
 from daemon.client import Client
@@ -42,6 +42,7 @@ from daemon.protocol import (
     Stored,
     Watch,
     Watching,
+    ingested_schema,
 )
 from registry.errors import RegistryError
 
@@ -254,6 +255,12 @@ def forget_everything(
     """Erase both graphs of a user."""
     yes or typer.confirm("Forget EVERYTHING, for good?", abort=True)
     _forget(context, Forget(scope="everything", user=user))
+
+
+@app.command("schema")
+def schema_command() -> None:
+    """The JSON Schema of a turn's reply, as `say --json` prints it; asks no daemon."""
+    print(json.dumps(ingested_schema(load_schema()), indent=2))
 
 
 @app.command("config")

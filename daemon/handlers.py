@@ -24,6 +24,7 @@ from daemon.memory.context_sync import ContextSync
 from daemon.memory.journal import Journal
 from daemon.memory.recall import Memory
 from daemon.memory.records import Entry, ForgetRecord, GraphName, TurnRecord
+from daemon.memory.statements import shipped_schema
 from daemon.metrics import Metrics
 from daemon.models import Models
 from daemon.protocol import (
@@ -39,9 +40,11 @@ from daemon.protocol import (
     InspectQueue,
     Message,
     ModelActivated,
+    PublishedSchema,
     Queue,
     Recall,
     Recalled,
+    ReportSchema,
     ReportStatus,
     RetryDeadLetter,
     RollbackModel,
@@ -51,6 +54,7 @@ from daemon.protocol import (
     Stored,
     Watch,
     Watching,
+    ingested_schema,
     parse,
     with_id,
 )
@@ -89,6 +93,7 @@ class Handlers:
         self.stop_requested = asyncio.Event()
         self._by_type: Mapping[str, Callable[[Any], Awaitable[Message]]] = {
             Ingest.TYPE: self._ingest,
+            ReportSchema.TYPE: self._report_schema,
             AwaitStored.TYPE: self._await_stored,
             Recall.TYPE: self._recall,
             Forget.TYPE: self._forget,
@@ -128,6 +133,9 @@ class Handlers:
         return Stored(
             seq=message.seq, stored=dict(stored), dead=[graph for graph, state in states.items() if state == "dead"]
         )
+
+    async def _report_schema(self, _message: ReportSchema) -> PublishedSchema:
+        return PublishedSchema(json_schema=ingested_schema(shipped_schema()))
 
     def on_stored(self, graph: GraphName, entry: Entry, seconds: float) -> None:
         """Tell the metrics and whoever watches that an entry is committed in a graph."""
@@ -268,10 +276,10 @@ def _receipt(reply: Ingested) -> dict[str, Any]:
 
 
 def _intent(reply: Ingested) -> Intent:
-    classification = reply.understood.get("classifier") or {}
-    mentions = (reply.understood.get("extractor") or {}).get("mentions", ())
+    classification, extracted = reply.understood.get("classifier"), reply.understood.get("extractor")
+    entities = extracted["entities"] if extracted else []
     return Intent(
-        name=str(classification.get("category", "unknown")),
-        entities=[Entity(name=mention["type"], value=mention["text"]) for mention in mentions],
+        name=classification["category"] if classification else "unknown",
+        entities=[Entity(name=entity["type"], value=entity["text"]) for entity in entities],
         context=_receipt(reply),
     )

@@ -13,7 +13,9 @@ from wyoming.error import Error
 from wyoming.event import Event
 
 from actors.errors import ActorError
+from config.schema import Schema
 from daemon.errors import DaemonError, EmptyText, NotUtf8, ProtocolError, TextTooLong
+from daemon.understood import Understood, describe
 from registry.errors import RegistryError
 
 Name = Field(min_length=1, max_length=128)
@@ -65,7 +67,7 @@ class Ingested(Message):
     turn_id: str
     seq: int
     session: str
-    understood: dict[str, Any]
+    understood: Understood
     missing: dict[str, str]
     models: dict[str, str]
     stages_ms: dict[str, float]
@@ -99,6 +101,19 @@ class Watching(Message):
     """The daemon will send `ingested` and `stored` events as they happen."""
 
     TYPE = "watching"
+
+
+class ReportSchema(RequestMessage):
+    """Ask what an `ingested` reply looks like."""
+
+    TYPE = "report-schema"
+
+
+class PublishedSchema(Message):
+    """The JSON Schema of an `ingested` reply's data."""
+
+    TYPE = "schema"
+    json_schema: dict[str, Any]
 
 
 # --- memory ---------------------------------------------------------------------------------------
@@ -247,6 +262,11 @@ REQUESTS: dict[str, type[RequestMessage]] = {message.TYPE: message for message i
 REPLIES: dict[str, type[Message]] = {
     message.TYPE: message for message in Message.__subclasses__() if message is not RequestMessage
 }
+
+
+def ingested_schema(schema: Schema) -> dict[str, Any]:
+    """The JSON Schema that every `ingested` reply's data is valid against."""
+    return describe(Ingested.model_json_schema(), schema)
 
 
 def parse(message_type: type[Message], event: Event) -> Message:

@@ -179,7 +179,7 @@ def _statement(statement: Mapping[str, Any]) -> Text:
         (f" {statement['predicate']} ", "magenta"),
         (argument(statement["object"]), "bold"),
         (f"  {status}" if status != "asserted" else "", STATUS_STYLES.get(status, "")),
-        (f"  {statement['time'] or statement['time_text']}" if statement.get("time_text") else "", "blue"),
+        (f"  {statement.get('time') or statement['time_text']}" if statement.get("time_text") else "", "blue"),
         (f"  {statement['confidence']:.2f}", "dim"),
     )
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from time import perf_counter
-from typing import Any
 
 from actors.errors import ActorError, SlmDisabled
-from actors.messages import AGENT, Classification, Encoding, Extraction, KnownEntity, Turn, Utterance
+from actors.messages import AGENT, Classification, Extraction, KnownEntity, Turn, Utterance
 from config.settings import Settings
 from daemon.memory.journal import Journal
 from daemon.memory.records import TurnRecord
-from daemon.memory.statements import build
+from daemon.memory.statements import build, shipped_schema
 from daemon.metrics import Metrics
 from daemon.orchestrator import Orchestrator, Understanding
 from daemon.protocol import Ingest, Ingested, clean_text
 from daemon.routing import Plan, make_plan
 from daemon.session import Conversations
+from daemon.understood import tell
 
 EXTRACTOR, CLASSIFIER = "extractor", "classifier"
 
@@ -80,9 +81,9 @@ class Turns:
             turn_id=turn.id,
             seq=entry.seq,
             session=turn.session,
-            understood=understood(record, understanding),
+            understood=tell(understanding.answers, record.statements, shipped_schema()),
             missing=dict(understanding.missing),
-            models=understanding.models,
+            models=dict(record.models),
             stages_ms={stage: round(spent_s * 1000, 3) for stage, spent_s in stages_s.items()}
             | {"model_time": round(understanding.model_time_s * 1000, 3)},
         )
@@ -102,7 +103,7 @@ class Turns:
             statements=statements,
             mentioned=mentioned,
             extraction=extraction,
-            models={**record.models, EXTRACTOR: answer.model},
+            models=_who_answered({**record.models, EXTRACTOR: answer.model}, extraction),
             missing=tuple(slm for slm in record.missing if slm != EXTRACTOR),
         )
 
@@ -132,14 +133,15 @@ def make_record(turn: Turn, understanding: Understanding) -> TurnRecord:
     if not isinstance(extraction, Extraction):
         return record
     statements, mentioned = build(turn, extraction)
-    return replace(record, statements=statements, mentioned=mentioned, extraction=extraction)
+    return replace(
+        record,
+        statements=statements,
+        mentioned=mentioned,
+        extraction=extraction,
+        models=_who_answered(record.models, extraction),
+    )
 
 
-def understood(record: TurnRecord, understanding: Understanding) -> dict[str, Any]:
-    """What the reply shows: every small model's result but the encoder's vector, and the statements to be stored."""
-    shown = {
-        slm: asdict(answer.result)
-        for slm, answer in understanding.answers.items()
-        if not isinstance(answer.result, Encoding)
-    }
-    return {**shown, "statements": [asdict(statement) for statement in record.statements]}
+def _who_answered(models: Mapping[str, str], extraction: Extraction) -> dict[str, str]:
+    # A fact's provenance names the version that found it, not the one that was asked.
+    return {**models, EXTRACTOR: extraction.stood_in.model} if extraction.stood_in else dict(models)

@@ -58,7 +58,9 @@ def _completed_at(subject: list[int], object_: list[int]) -> int:
     """Where the later of two arguments stands; -1 for two roles, which stand nowhere."""
     if not subject or not object_:
         return max(subject or object_, default=-1)
-    return max(min(((one, other) for one in subject for other in object_), key=lambda pair: abs(pair[0] - pair[1])))
+    pairs = [(one, other) for one in subject for other in object_]
+    nearest = min(pairs, key=lambda pair: abs(pair[0] - pair[1]))
+    return max(nearest)
 
 
 def _alternatives(words: tuple[str, ...]) -> str:

@@ -10,13 +10,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from jsonschema import Draft202012Validator
+
+from config.schema import load_schema
 from config.settings import load_settings
 from daemon.client import Client
 from daemon.memory.embedded import EmbeddedGraph
-from daemon.protocol import Ingest, Ingested, Recall, Recalled
+from daemon.protocol import Ingest, Ingested, Recall, Recalled, ingested_schema
 from tests.neo4j.server import Dump, GraphServer
 
 Line = tuple[str, str]
+CONTRACT = Draft202012Validator(ingested_schema(load_schema()))
 
 
 def demo() -> list[Line]:
@@ -26,7 +30,10 @@ def demo() -> list[Line]:
 
 
 async def say(client: Client, text: str, **more: Any) -> Ingested:
-    return await client.request(Ingest(text=text, **more), Ingested)
+    """What the daemon replies to a turn; all that it ever replies keeps to the published schema."""
+    reply = await client.request(Ingest(text=text, **more), Ingested)
+    CONTRACT.validate(reply.event().data)
+    return reply
 
 
 async def recall(client: Client, user: str, name: str = "", **more: Any) -> list[dict[str, Any]]:

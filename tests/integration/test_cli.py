@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-from daemon.protocol import Ingested, Recalled, Status
+from config.schema import load_schema
+from daemon.protocol import Ingested, Recalled, Status, ingested_schema
 from tests.integration.conversation import say
 from tests.integration.daemon_process import daemon
 
@@ -272,6 +273,10 @@ def test_models_are_listed_shown_and_verified(shell: Shell) -> None:
 # --- settings and usage -----------------------------------------------------------------------------
 
 
+def test_schema_prints_what_replies_are_valid_against(idle: Shell) -> None:
+    assert json.loads(idle.ok("schema").out) == ingested_schema(load_schema())
+
+
 def test_config_tells_each_value_and_its_origin(idle: Shell) -> None:
     file = idle.folder / "mine.toml"
     file.write_text('user = "lena"\n[log]\nlevel = "debug"\n[graph]\npassword = "secret"\n')
@@ -313,7 +318,7 @@ def test_wrong_usage_is_told_apart(idle: Shell) -> None:
 
 def test_help_lists_every_command(idle: Shell) -> None:
     shown = idle.ok("--help").out
-    for command in "start stop status say watch facts queue models config forget demo stored".split():
+    for command in "start stop status say watch facts queue models config schema forget demo stored".split():
         assert f" {command} " in shown
 
 

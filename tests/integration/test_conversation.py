@@ -13,8 +13,9 @@ from wyoming.info import Describe, Info
 from wyoming.intent import Intent, Recognize
 from wyoming.ping import Ping, Pong
 
+from config.schema import load_schema
 from daemon.client import Client
-from daemon.protocol import AwaitStored, Ingested, Stored
+from daemon.protocol import AwaitStored, Ingested, PublishedSchema, ReportSchema, Stored, ingested_schema
 from tests.integration.conversation import (
     announced,
     assert_just_what_was_announced,
@@ -224,6 +225,12 @@ async def test_wyomings_client_is_told_what_is_served(shoal: DaemonProcess) -> N
 
 async def test_wyomings_client_gets_its_ping_back(shoal: DaemonProcess) -> None:
     assert Pong.from_event(await exchange(shoal, Ping(text="hello").event())).text == "hello"
+
+
+async def test_a_client_can_ask_what_a_reply_looks_like(shoal: DaemonProcess) -> None:
+    async with shoal.client() as client:
+        published = await client.request(ReportSchema(), PublishedSchema)
+    assert published.json_schema == ingested_schema(load_schema())
 
 
 async def test_wyomings_transcript_is_handled_and_remembered(shoal: DaemonProcess) -> None:

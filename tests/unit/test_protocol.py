@@ -8,9 +8,16 @@ from hypothesis import strategies as st
 
 from daemon.errors import EmptyText, NotUtf8, ProtocolError, TextTooLong
 from daemon.protocol import REPLIES, REQUESTS, Ingest, Message, clean_text, parse
+from daemon.understood import Understood
 
 record = st.dictionaries(st.text(max_size=9), st.none() | st.text(max_size=9) | st.integers(0, 9), max_size=3)
+side = st.fixed_dictionaries({key: st.text(max_size=9) for key in ("name", "type", "role", "owner", "nominal")})
+stated = st.fixed_dictionaries(
+    {"subject": side, "predicate": st.text(), "object": side, "status": st.text(), "confidence": st.floats(0, 1)},
+    optional={"time": st.text(), "time_text": st.text()},
+)
 open_fields = {
+    Understood: st.fixed_dictionaries({"statements": st.lists(stated, max_size=2)}, optional={"mood": st.text()}),
     dict[str, Any]: record,
     list[dict[str, Any]]: st.lists(record, max_size=3),
     dict[str, dict[str, Any]]: st.dictionaries(st.text(max_size=9), record, max_size=3),

@@ -18,7 +18,7 @@ def text_of(view: RenderableType) -> str:
 
 
 def side(name: str, *, role: str = "", owner: str = "", nominal: str = "") -> dict[str, str]:
-    return {"name": name, "role": role, "owner": owner, "nominal": nominal}
+    return {"name": name, "type": "PERSON", "role": role, "owner": owner, "nominal": nominal}
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,18 @@ def test_a_turn_shows_what_was_said_how_surely_and_what_is_missing() -> None:
     assert "Jonas lives_in Vienna  ended  2019  0.91" in shown
     assert "without classifier: slm_timeout" in shown
     assert "receipt 7 in 8.2 ms" in shown
+
+
+def test_a_time_that_is_no_date_is_shown_as_it_was_said() -> None:
+    statement = {
+        "subject": side("Jonas"), "predicate": "lives_in", "object": side("Vienna"), "status": "asserted",
+        "confidence": 0.91, "time_text": "back then",
+    }  # fmt: skip
+    reply = Ingested(
+        turn_id="t", seq=7, session="s", understood={"statements": [statement]}, missing={}, models={}, stages_ms={}
+    )
+
+    assert "Jonas lives_in Vienna  back then  0.91" in text_of(show.turn(reply, ""))
 
 
 def entity(entity_id: str, name: str, **properties: object) -> Node:

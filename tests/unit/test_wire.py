@@ -14,6 +14,7 @@ from actors.messages import (
     PronounLink,
     Relation,
     Request,
+    StandIn,
     Turn,
     Utterance,
 )
@@ -22,7 +23,7 @@ from actors.wire import pack, unpack
 MENTION = Mention("Leeds", "place", 3, 8, 0.5)
 LINK = PronounLink("there", 3, 8, "Leeds", 0.5)
 RELATION = Relation("speaker", "lives_in", "Leeds", "asserted", 0.5)
-EXTRACTION = Extraction((MENTION,), (LINK,), (RELATION,), 0.25)
+EXTRACTION = Extraction((MENTION,), (LINK,), (RELATION,), 0.25, StandIn("extractor@1.0.0", "slm_timeout"))
 CLASSIFICATION = Classification(True, 0.5, False, 0.25, "facts", 0.75, "asks for a fact")
 TURN = Turn(
     "t", "me", "s", "user", "\u4f60\u597d \udcff", 1.5, (Utterance("agent", "hi"),), (KnownEntity("Leeds", "place"),)
@@ -36,6 +37,7 @@ EXAMPLES = [
     LINK,
     RELATION,
     EXTRACTION,
+    StandIn("extractor@1.0.0", "slm_timeout"),
     CLASSIFICATION,
     Request(TURN, {"encoder": Encoding(b"1234"), "extractor": EXTRACTION}),
     Answer(CLASSIFICATION, "classifier@1.0.0", 0.1, 0.2),
