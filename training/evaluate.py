@@ -1,6 +1,6 @@
-"""Score a version of any small model: `python -m training.evaluate NAME FILE… [--json]`.
+"""Score a version of any small model: `python -m training.evaluate NAME [FILE…] [--json]`.
 
-Each small model is scored by `training.NAME.score.evaluate`; its docstring says what is counted.
+What is counted is told by the docstrings of `training.NAME.score` and `training.NAME.evaluation`.
 """
 
 from __future__ import annotations
@@ -8,9 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
-from importlib import import_module
-from importlib.util import find_spec
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -19,8 +17,14 @@ from rich.table import Table
 from actors.errors import ActorError
 from config.settings import SettingsError, load_settings
 from registry.errors import RegistryError
+from registry.versions import ModelVersion
 from training.errors import TrainingError
-from training.loading import open_slm
+from training.evaluation import Evaluation, evaluator
+from training.loading import open_slm, version_before
+from training.markdown import flat
+from training.report import compare, page
+
+BEFORE = "before"
 
 
 def main() -> None:
@@ -29,14 +33,33 @@ def main() -> None:
         prog="python -m training.evaluate", description="Score a version of a small model."
     )
     parser.add_argument("name", help="of the small model, as in the settings: extractor, classifier, …")
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="data in the small model's own format")
+    parser.add_argument(
+        "files",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="data in the small model's own format; default: the held-out split of our own",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--split", choices=("all", "train", "held_out"), default="all")
+    parser.add_argument("--split", choices=("all", "train", "held_out"), help="default: all of the files")
     parser.add_argument("--version", help="1.2.3 or name@1.2.3; default: the active one, else the newest bundled")
+    parser.add_argument(
+        "--against",
+        metavar="VERSION",
+        help=f"compare with this version by a paired bootstrap; {BEFORE}: with the one before, if there is one",
+    )
     parser.add_argument("--predictions", type=Path, metavar="OUT.jsonl", help="write what the model said")
+    parser.add_argument("--report", type=Path, metavar="OUT.md", help="write figures, confusions and the worst errors")
     options = parser.parse_args()
+    split = options.split or ("all" if options.files else "held_out")
     try:
-        report = evaluate(options.name, options.files, options.split, options.version, options.predictions)
+        report, evaluation = evaluate(options.name, options.files, split, options.version, options.against)
+        if options.predictions:
+            lines = (json.dumps(record, ensure_ascii=False) for record in evaluation.records())
+            options.predictions.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        if options.report:
+            options.report.parent.mkdir(parents=True, exist_ok=True)
+            options.report.write_text(page(report, evaluation), encoding="utf-8")
     except (TrainingError, RegistryError, ActorError) as error:
         sys.exit(f"{error.code}: {error}")
     except (SettingsError, OSError) as error:
@@ -48,23 +71,34 @@ def main() -> None:
 
 
 def evaluate(
-    name: str, files: list[Path], split: str, version: str | None = None, predictions: Path | None = None
-) -> dict[str, object]:
-    """The scorer's report, with the version that was scored and the split.
+    name: str, files: Sequence[Path], split: str, version: str | None = None, against: str | None = None
+) -> tuple[dict[str, object], Evaluation]:
+    """The figures, with the version that was scored and the split, and the evaluation that they come from.
+
+    Without `files` our own data is scored. With `against` the version is compared with another of the same model.
 
     Raises:
         TrainingError: no such small model or scorer, or data that cannot be scored.
-        RegistryError, ModelLoadError: the version cannot be had.
+        RegistryError, ModelLoadError: a version cannot be had.
     """
-    if find_spec(f"training.{name}") is None or find_spec(f"training.{name}.score") is None:
-        raise TrainingError(f"nothing scores {name!r}: there is no training/{name}/score.py")
-    scorer = import_module(f"training.{name}.score")
-    slm, found = open_slm(name, load_settings().settings, version)
-    try:
-        scored: dict[str, object] = scorer.evaluate(slm, files, split, predictions)
-    finally:
-        slm.close()
-    return {"model": str(found), "split": split, **scored}
+    judge, settings = evaluator(name), load_settings().settings
+    chosen = files or judge.own_files()
+
+    def evaluated(wanted: str | None) -> tuple[ModelVersion, Evaluation]:
+        slm, found = open_slm(name, settings, wanted)
+        try:
+            return found, judge.evaluate(slm, chosen, split)
+        finally:
+            slm.close()
+
+    found, evaluation = evaluated(version)
+    report = {"model": str(found), "split": split, **evaluation.report}
+    if against == BEFORE:
+        against = version_before(found, settings)
+    if against:
+        other, before = evaluated(against)
+        report |= compare(str(other), before, evaluation)
+    return report, evaluation
 
 
 def _show(report: Mapping[str, object]) -> None:
@@ -76,7 +110,7 @@ def _show(report: Mapping[str, object]) -> None:
             console.print(f"{name}: " + ", ".join(f"{key} {part}" for key, part in value.items()), highlight=False)
     for name, group in report.items():
         if name.startswith("by_") and isinstance(group, Mapping) and group:
-            rows = {row: _flat(parts) for row, parts in group.items()}
+            rows = {row: flat(parts) for row, parts in group.items()}
             columns = list(dict.fromkeys(column for cells in rows.values() for column in cells))
             table = Table(title=name.replace("_", " "), title_justify="left")
             table.add_column("")
@@ -85,16 +119,6 @@ def _show(report: Mapping[str, object]) -> None:
             for row, cells in rows.items():
                 table.add_row(row, *("" if cells.get(column) is None else str(cells[column]) for column in columns))
             console.print(table)
-
-
-def _flat(parts: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    cells: dict[str, object] = {}
-    for name, value in parts.items():
-        if isinstance(value, Mapping):
-            cells |= _flat(value, f"{prefix}{name} ")
-        else:
-            cells[f"{prefix}{name}"] = value
-    return cells
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from registry.active import ActivePointers
 from registry.bundled import BUNDLED
 from registry.errors import NothingActive, UnknownModel, UnknownVersion
 from registry.store import Store
-from registry.versions import MANIFEST, Manifest, ModelVersion, precedence
+from registry.versions import MANIFEST, Manifest, ModelVersion, parse_id, precedence
 from training.errors import TrainingError
 
 
@@ -27,17 +27,21 @@ def open_slm(name: str, settings: Settings, version: str | None = None) -> tuple
     """
     if name not in settings.slm:
         raise TrainingError(f"no small model {name!r}; the settings have {', '.join(settings.slm)}")
+    found = find_version(settings.slm[name].model, settings, version)
+    return load_slm(name, settings, found), found
+
+
+def load_slm(name: str, settings: Settings, version: ModelVersion) -> SLM:
+    """The small model that the settings call `name`, loaded from a version. Raises: ModelLoadError."""
     slm = settings.slm[name]
-    found = find_version(slm.model, settings, version)
     module, _, class_name = slm.implementation.partition(":")
     implementation = cast("type[SLM]", getattr(import_module(module), class_name))
-    return implementation.load(found, slm), found
+    return implementation.load(version, slm)
 
 
 def find_version(model: str, settings: Settings, version: str | None = None) -> ModelVersion:
     """The version that `open_slm` would load. Raises: RegistryError."""
-    bundled = [Manifest.read(path.parent) for path in BUNDLED.glob(f"{model}/*/{MANIFEST}")]
-    known = {str(manifest): manifest for manifest in sorted(bundled, key=lambda m: precedence(m.version))}
+    known = _bundled(model)
     root = settings.registry_root
     if version is None:
         try:
@@ -58,3 +62,18 @@ def find_version(model: str, settings: Settings, version: str | None = None) -> 
     if version not in known:
         raise UnknownVersion(f"{version} is neither registered nor bundled")
     return ModelVersion(known[version], BUNDLED / model / known[version].version)
+
+
+def version_before(version: ModelVersion, settings: Settings) -> str | None:
+    """The newest older version of the same model that is registered or bundled, as "name@version"."""
+    name, than = version.manifest.name, precedence(version.manifest.version)
+    root = settings.registry_root
+    known = {*_bundled(name), *(Store(root).ids(name) if root.exists() else ())}
+    older = [one for one in known if precedence(parse_id(one)[1]) < than]
+    return max(older, key=lambda one: precedence(parse_id(one)[1]), default=None)
+
+
+def _bundled(model: str) -> dict[str, Manifest]:
+    """What ships with the code, oldest first."""
+    manifests = [Manifest.read(path.parent) for path in BUNDLED.glob(f"{model}/*/{MANIFEST}")]
+    return {str(manifest): manifest for manifest in sorted(manifests, key=lambda m: precedence(m.version))}

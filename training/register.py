@@ -10,6 +10,7 @@ from typing import Any
 from config.settings import load_settings
 from registry.store import Store
 from registry.versions import MANIFEST, Manifest, ModelVersion, describe_files
+from training.card import require_papers
 
 
 def describe_version(
@@ -44,5 +45,11 @@ def describe_version(
 
 
 def register_version(version: ModelVersion) -> ModelVersion:
-    """Put a described version into the registry of the settings; what is active stays so. Raises: RegistryError."""
+    """Put a described version into the registry of the settings; what is active stays so.
+
+    Raises:
+        MissingCard: the version comes without its model card.
+        RegistryError: the registry does not take it.
+    """
+    require_papers(version)
     return Store(load_settings().settings.registry_root).register(version.manifest, version.path)

@@ -11,6 +11,7 @@ from actors.classifier import Classifier, Head
 from actors.messages import Classification
 from config.settings import load_settings
 from training.calibration import calibration_error
+from training.classifier.evaluation import evaluate
 from training.classifier.queries import (
     CLINC150,
     Query,
@@ -21,7 +22,7 @@ from training.classifier.queries import (
     read_queries,
     statement_files,
 )
-from training.classifier.score import evaluate, score
+from training.classifier.score import score
 from training.errors import TrainingError
 from training.loading import find_version
 
@@ -108,11 +109,11 @@ def test_confidence_that_means_what_it_says_has_no_calibration_error() -> None:
 
 
 def test_the_bundled_version_is_as_good_as_its_manifest_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On held-out queries, with the predictions written so that another scorer can check them."""
+    """On held-out queries, with what was said of each, so that another scorer can check it."""
     monkeypatch.setenv("SHOAL_HOME", str(tmp_path / "home"))
     version = find_version("classifier", load_settings().settings)
-    out = tmp_path / "predictions.jsonl"
-    report = evaluate(Classifier(Head.read(version.path)), query_files(), "held_out", out)
+    evaluation = evaluate(Classifier(Head.read(version.path)), query_files(), "held_out")
+    report = evaluation.report
     measured = version.manifest.quality["held_out"]
     for decision in ("needs_research", "needs_memory", "category"):
         told, promised = report[decision], measured[decision]
@@ -121,7 +122,7 @@ def test_the_bundled_version_is_as_good_as_its_manifest_says(tmp_path: Path, mon
         assert told["accuracy"] == pytest.approx(promised["accuracy"], abs=0.02)
     assert isinstance(report["needs_research"], dict)
     assert report["needs_research"]["accuracy"] >= 0.92
-    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    rows = list(evaluation.records())
     held_out = choose(read_queries(query_files()), "held_out")
     assert [row["text"] for row in rows] == [query.text for query in held_out]
     right = sum(row["needs_research"] == query.needs_research for row, query in zip(rows, held_out, strict=True))

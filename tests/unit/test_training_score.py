@@ -10,7 +10,8 @@ from config.schema import load_schema
 from training.annotation import Example, read_examples
 from training.calibration import calibration_error
 from training.errors import TrainingError
-from training.extractor.score import as_turn, evaluate, score
+from training.extractor.evaluation import evaluate
+from training.extractor.score import as_turn, score
 
 SCHEMA = load_schema()
 ANN = Mention("Ann", "PERSON", 0, 3, 0.9)
@@ -117,25 +118,26 @@ class Remembering:
     known: dict[str, Extraction]
 
     def run(self, requests: Sequence[Request]) -> list[Extraction]:
-        return [self.known[request.turn.text] for request in requests]
+        return [self.known.get(request.turn.text, QUIET.gold) for request in requests]
 
     def close(self) -> None: ...
 
 
-def test_predictions_are_written_in_the_datas_own_format(tmp_path: Path) -> None:
+def test_what_was_said_can_be_written_in_the_datas_own_format(tmp_path: Path) -> None:
     block = "@ daily_life style=simple\nT: [Ann|PERSON] lives in [Oslo|LOCATION].\nR: Ann; lives_in; Oslo\n"
     path = tmp_path / "a.txt"
     path.write_text(block)
     (example,) = read_examples([path], SCHEMA)
     model = Remembering({example.text: example.gold})
-    report = evaluate(model, [path], "all", tmp_path / "said.jsonl")  # type: ignore[arg-type]
-    assert report["relation"]["f1"] == 1.0  # type: ignore[index]
-    assert report["latency_ms"]["p50"] >= 0  # type: ignore[index]
+    evaluation = evaluate(model, [path], "all")  # type: ignore[arg-type]
+    assert evaluation.report["relation"]["f1"] == 1.0  # type: ignore[index]
+    assert evaluation.report["latency_ms"]["p50"] >= 0  # type: ignore[index]
+    (tmp_path / "said.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in evaluation.records()))
     assert read_examples([tmp_path / "said.jsonl"], SCHEMA) == [example]
     sides = []
     for split in ("train", "held_out"):
         try:
-            sides.append(evaluate(model, [path], split, None)["examples"])  # type: ignore[arg-type]
+            sides.append(evaluate(model, [path], split).report["examples"])  # type: ignore[arg-type]
         except TrainingError:
             sides.append(0)
     assert sorted(sides) == [0, 1]

@@ -1,51 +1,12 @@
-"""Score a classifier on queries: each decision, each class, calibration, and the time that one turn takes."""
+"""Score a classifier on queries: each decision, each class, calibration."""
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
 
-import numpy as np
-
-from actors.contract import SLM
-from actors.messages import USER, Classification, Request, Turn
-from config.settings import load_settings
+from actors.messages import Classification
 from training.calibration import calibration_error
-from training.classifier.queries import Query, choose, read_queries
-from training.loading import open_slm
-
-
-def evaluate(slm: SLM, files: Sequence[Path], split: str, predictions: Path | None) -> dict[str, object]:
-    """Run `slm` on the queries of `files` that are in `split` ("all", "train" or "held_out"); see `score`.
-
-    The vectors come from the active encoder, else the newest bundled; `latency_ms` is the classifier's own time.
-
-    Raises:
-        TrainingError: a file is not query data, or the split holds none of it.
-        RegistryError, ModelLoadError: there is no encoder to use.
-    """
-    queries = choose(read_queries(files), split)
-    encoder, version = open_slm("encoder", load_settings().settings)
-    said: list[Classification] = []
-    seconds: list[float] = []
-    for number, query in enumerate(queries):
-        turn = Turn(str(number), USER, "evaluation", USER, query.text, 0.0)
-        (encoding,) = encoder.run([Request(turn)])
-        began = time.perf_counter()
-        (result,) = slm.run([Request(turn, {"encoder": encoding})])
-        seconds.append(time.perf_counter() - began)
-        if not isinstance(result, Classification):
-            raise TypeError(f"a classifier gave {type(result).__name__}")
-        said.append(result)
-    encoder.close()
-    if predictions:
-        records = ({"text": query.text, **asdict(result)} for query, result in zip(queries, said, strict=True))
-        predictions.write_text("".join(f"{json.dumps(r, ensure_ascii=False)}\n" for r in records), encoding="utf-8")
-    latency_ms = {f"p{q}": round(float(np.percentile(seconds, q)) * 1e3, 3) for q in (50, 95, 99)}
-    return {"encoder": str(version)} | score(queries, said) | {"latency_ms": latency_ms}
+from training.classifier.queries import Query
 
 
 def score(queries: Sequence[Query], said: Sequence[Classification]) -> dict[str, object]:

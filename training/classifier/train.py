@@ -22,8 +22,10 @@ from actors.classifier import END, START, Classifier, Head, features, grams
 from actors.encoder import Encoder
 from actors.messages import Encoding
 from config.settings import load_settings
+from registry.versions import ModelVersion
+from training.card import write_papers
+from training.classifier.evaluation import ABOUT, evaluate
 from training.classifier.queries import CLINC150, Query, choose, query_files, read_queries, statement_files
-from training.classifier.score import evaluate
 from training.loading import open_slm
 from training.register import describe_version, register_version
 
@@ -237,28 +239,34 @@ def main() -> None:
     folder: Path = options.out / "classifier" / options.version
     folder.mkdir(parents=True, exist_ok=True)
     write(head, folder)
-    quality = evaluate(Classifier(Head.read(folder)), query_files(), "held_out", None)
-    statements = evaluate(Classifier(Head.read(folder)), statement_files(), "held_out", None)
-    version = describe_version(
-        folder,
-        name="classifier",
-        version=options.version,
-        kind="classifier",
-        runtime="numpy",
-        licence="Apache-2.0",
-        trained_from=("training/data/queries, training/data/turns (train splits)", "CLINC150 (CC BY 3.0), 660 queries"),
-        parents=(str(encoder_version),),
-        quality={
-            "held_out": quality,
-            "statements_held_out": {
-                "needs_research": statements["needs_research"],
-                "needs_memory": statements["needs_memory"],
-            },
-        },
-        notes=f"Linear head over {encoder_version} and {len(head.vocabulary)} words and word pairs; penalty {penalty}, "
-        f"temperature {temperature:.2f}, cross-validated log loss {loss:.3f}.",
-    )
-    print(version, json.dumps(quality))
+    evaluation = evaluate(Classifier(Head.read(folder)), query_files(), "held_out")
+    statements = evaluate(Classifier(Head.read(folder)), statement_files(), "held_out").report
+    quality = {
+        "held_out": evaluation.report,
+        "statements_held_out": {name: statements[name] for name in ("needs_research", "needs_memory")},
+    }
+
+    def described() -> ModelVersion:
+        return describe_version(
+            folder,
+            name="classifier",
+            version=options.version,
+            kind="classifier",
+            runtime="numpy",
+            licence="Apache-2.0",
+            trained_from=(
+                "training/data/queries, training/data/turns (train splits)",
+                "CLINC150 (CC BY 3.0), 660 queries",
+            ),
+            parents=(str(encoder_version),),
+            quality=quality,
+            notes=f"Linear head over {encoder_version} and {len(head.vocabulary)} words and word pairs; "
+            f"penalty {penalty}, temperature {temperature:.2f}, cross-validated log loss {loss:.3f}.",
+        )
+
+    write_papers(described(), ABOUT, evaluation)
+    version = described()
+    print(version, json.dumps(evaluation.report))
     if not options.no_register:
         register_version(version)
 

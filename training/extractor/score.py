@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
-from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 import numpy as np
 
 from actors.contract import SLM
 from actors.messages import AGENT, USER, Extraction, Relation, Request, Turn, Utterance
-from config.schema import Schema, load_schema
-from training.annotation import Example, read_examples, to_record
+from config.schema import Schema
+from training.annotation import Example
 from training.calibration import calibration_error
-from training.splits import choose
 
 Fact: TypeAlias = tuple[Hashable, str]
 """What a relation says, whichever way round a symmetric one is written."""
@@ -26,13 +23,14 @@ _CORRECTED = 0.5
 
 
 class Tally:
-    """Counts of what was right, told and true, for entities and the rest."""
+    """Counts of what was right, told and true, for entities and the rest; `quiet` are turns that state no relation."""
 
     def __init__(self) -> None:
         self.entity: Counter[str] = Counter()
         self.relation: Counter[str] = Counter()
         self.status: Counter[str] = Counter()
         self.pronoun: Counter[str] = Counter()
+        self.quiet: Counter[str] = Counter()
 
     def report(self) -> Report:
         """Shares; a share of nothing is None."""
@@ -42,24 +40,6 @@ class Tally:
             "status": _accuracy(self.status),
             "pronoun": _accuracy(self.pronoun) | {"precision": _share(self.pronoun["right"], self.pronoun["told"])},
         }
-
-
-def evaluate(slm: SLM, files: Sequence[Path], split: str, predictions: Path | None) -> Report:
-    """Run `slm` on the examples of `files` that are in `split` ("all", "train" or "held_out") and score what it says.
-
-    What it says goes to `predictions`, in the data's own format, when that is given.
-
-    Raises:
-        AnnotationError: a file does not follow the annotation rules.
-        TrainingError: the split holds no example of these files.
-    """
-    schema = load_schema()
-    examples = choose(read_examples(files, schema), split, schema)
-    said, report = run_and_score(slm, examples, schema)
-    if predictions:
-        records = (json.dumps(to_record(e, x), ensure_ascii=False) for e, x in zip(examples, said, strict=True))
-        predictions.write_text("".join(f"{record}\n" for record in records), encoding="utf-8")
-    return report
 
 
 def run_and_score(slm: SLM, examples: Sequence[Example], schema: Schema) -> tuple[list[Extraction], Report]:
@@ -94,40 +74,21 @@ def score(examples: Sequence[Example], said: Sequence[Extraction], schema: Schem
     overall = Tally()
     by_category, by_predicate, by_style, by_type = (defaultdict[str, Tally](Tally) for _ in range(4))
     sureness: list[tuple[float, bool]] = []
-    quiet = disturbed = 0
     corrections: Counter[bool] = Counter()
     for example, extraction in zip(examples, said, strict=True):
-        gold = example.gold
         turn = (overall, by_category[example.category], by_style[example.style])
-
-        entities = {(m.start, m.end, m.type) for m in gold.mentions}
-        told_entities = {(m.start, m.end, m.type) for m in extraction.mentions}
-        for name, entity in _outcomes(entities, told_entities):
-            _add((*turn, by_type[entity[2]]), "entity", name)
-
-        facts = {fact(r, schema): r.status for r in gold.relations}
-        told_facts = {fact(r, schema): r for r in extraction.relations}
-        for name, key in _outcomes(facts.keys(), told_facts.keys()):
-            tallies = (*turn, by_predicate[key[1]])
-            _add(tallies, "relation", name)
-            if name == "right":
-                _add(tallies, "status", "true")
-                if facts[key] == told_facts[key].status:
-                    _add(tallies, "status", "right")
-        sureness += [(relation.confidence, key in facts) for key, relation in told_facts.items()]
-
-        links = {(k.start, k.end, k.antecedent) for k in gold.links}
-        told_links = {(k.start, k.end, k.antecedent) for k in extraction.links}
-        for name, _ in _outcomes(links, told_links):
-            _add(turn, "pronoun", name)
-
-        quiet += not facts
-        disturbed += not facts and bool(told_facts)
-        corrections[bool(gold.correction) == (extraction.correction >= _CORRECTED)] += 1
+        count(example, extraction, schema, turn, by_predicate, by_type)
+        facts = {fact(r, schema) for r in example.gold.relations}
+        told = {fact(r, schema): r.confidence for r in extraction.relations}
+        sureness += [(confidence, key in facts) for key, confidence in told.items()]
+        corrections[bool(example.gold.correction) == (extraction.correction >= _CORRECTED)] += 1
     return {
         "examples": len(examples),
         **overall.report(),
-        "no_relation": {"turns": quiet, "false_positive_rate": _share(disturbed, quiet)},
+        "no_relation": {
+            "turns": overall.quiet["true"],
+            "false_positive_rate": _share(overall.quiet["told"], overall.quiet["true"]),
+        },
         "correction": {"accuracy": _share(corrections[True], len(examples))},
         "calibration": {"ece": calibration_error(sureness)},
         "by_category": _reports(by_category, ("entity", "relation", "status", "pronoun")),
@@ -135,6 +96,42 @@ def score(examples: Sequence[Example], said: Sequence[Extraction], schema: Schem
         "by_style": _reports(by_style, ("entity", "relation", "status", "pronoun")),
         "by_entity_type": _reports(by_type, ("entity",)),
     }
+
+
+def count(
+    example: Example,
+    extraction: Extraction,
+    schema: Schema,
+    turn: Sequence[Tally],
+    by_predicate: defaultdict[str, Tally],
+    by_type: defaultdict[str, Tally],
+) -> None:
+    """Add the outcomes of one turn to all of `turn`, and to those of their predicates and entity types."""
+    gold = example.gold
+    entities = {(m.start, m.end, m.type) for m in gold.mentions}
+    told_entities = {(m.start, m.end, m.type) for m in extraction.mentions}
+    for name, entity in _outcomes(entities, told_entities):
+        _add((*turn, by_type[entity[2]]), "entity", name)
+
+    facts = {fact(r, schema): r.status for r in gold.relations}
+    told_facts = {fact(r, schema): r.status for r in extraction.relations}
+    for name, key in _outcomes(facts.keys(), told_facts.keys()):
+        tallies = (*turn, by_predicate[key[1]])
+        _add(tallies, "relation", name)
+        if name == "right":
+            _add(tallies, "status", "true")
+            if facts[key] == told_facts[key]:
+                _add(tallies, "status", "right")
+
+    links = {(k.start, k.end, k.antecedent) for k in gold.links}
+    told_links = {(k.start, k.end, k.antecedent) for k in extraction.links}
+    for name, _ in _outcomes(links, told_links):
+        _add(turn, "pronoun", name)
+
+    if not facts:
+        _add(turn, "quiet", "true")
+        if told_facts:
+            _add(turn, "quiet", "told")
 
 
 def fact(relation: Relation, schema: Schema) -> Fact:

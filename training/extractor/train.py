@@ -24,14 +24,16 @@ from config.schema import Schema, load_schema
 from config.settings import load_settings
 from registry.versions import ModelVersion
 from training.annotation import Example, read_examples
+from training.card import write_papers
 from training.encoder.export import PACKAGE, base_weights
 from training.extractor.augment import Augmenter, Rates
 from training.extractor.batches import Labeller
 from training.extractor.calibrate import fit, role_type, time_types
+from training.extractor.evaluation import ABOUT, ExtractorEvaluation, evaluate_examples
 from training.extractor.export import load_checkpoint, save_checkpoint, write_config, write_version
 from training.extractor.learning import Recipe, learn
 from training.extractor.model import Network, Shape
-from training.extractor.score import Report, run_and_score
+from training.extractor.score import Report
 from training.register import describe_version, register_version
 from training.splits import CONVERSATIONS, conversation_keys, held_out_ids, is_held_out
 
@@ -86,7 +88,8 @@ def train(parts: Parts, schema: Schema, recipe: Recipe, checkpoints: Path, start
 
 
 def publish(network: Network, parts: Parts, schema: Schema, notes: str, version: str, folder: Path) -> ModelVersion:
-    """Write the version's folder: int8 files, fitted calibration, and a manifest with what it was measured to do."""
+    """Write the version's folder: int8 files, fitted calibration, and a manifest with what it was measured to do, its
+    model card and its report."""
     config = ExtractorConfig(
         limits=Limits(),
         time_types=time_types(parts.train),
@@ -108,9 +111,8 @@ def publish(network: Network, parts: Parts, schema: Schema, notes: str, version:
             notes=notes,
         )
 
-    def measured(folder: Path) -> dict[str, Any]:
-        extractor = Extractor.load(described(folder, {}), settings)
-        return _summary(run_and_score(extractor, parts.held_out, schema)[1])
+    def measured(folder: Path) -> ExtractorEvaluation:
+        return evaluate_examples(Extractor.load(described(folder, {}), settings), parts.held_out, schema)
 
     tokenizer = base_weights() / "tokenizer.json"
     with TemporaryDirectory() as scratch:
@@ -121,9 +123,14 @@ def publish(network: Network, parts: Parts, schema: Schema, notes: str, version:
         config = config.model_copy(update={"calibration": calibration})
         for target in (exact, folder):
             write_config(config, target)
-        quality, in_float = measured(folder), measured(exact)
-    quality["float_weights"] = {name: {"f1": in_float[name]["f1"]} for name in ("entity", "relation")}
-    return described(folder, quality | {"trained_on": len(parts.train), "tuned_on": len(parts.tune)})
+        evaluation, in_float = measured(folder), _summary(measured(exact).report)
+    quality = _summary(evaluation.report) | {
+        "float_weights": {name: {"f1": in_float[name]["f1"]} for name in ("entity", "relation")},
+        "trained_on": len(parts.train),
+        "tuned_on": len(parts.tune),
+    }
+    write_papers(described(folder, quality), ABOUT, evaluation)
+    return described(folder, quality)
 
 
 def main() -> None:
