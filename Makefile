@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-test install-bench install-train demo check test bench clean
+.PHONY: help install install-test install-bench install-train demo check test bench evaluate clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -51,6 +51,10 @@ test: check install-train ## Every check and every test (training too, so torch 
 
 bench: install-bench ## Measure every promise and print it beside its figure
 	$(BIN)/python -m tests.bench --serve-python $(VENV)-bench/bin/python
+
+evaluate: install ## Report on the newest extractor and classifier, each against the version before it
+	$(BIN)/python -m training.evaluate extractor --against before --report build/reports/extractor.md
+	$(BIN)/python -m training.evaluate classifier --against before --report build/reports/classifier.md
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) $(VENV)-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -124,3 +124,7 @@ def _figure(cells: Mapping[str, object], name: str) -> float | None:
         if isinstance(value := cells.get(key), int | float):
             return float(value)
     return None
+
+
+if __name__ == "__main__":
+    main()

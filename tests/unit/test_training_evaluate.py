@@ -9,6 +9,7 @@ from registry.active import ActivePointers
 from registry.bundled import register_bundled
 from registry.errors import UnknownModel, UnknownVersion, VersionCorrupt
 from registry.store import Store
+from training.classifier.queries import QUERIES
 from training.errors import TrainingError
 from training.evaluate import evaluate, main
 from training.loading import find_version
@@ -31,7 +32,9 @@ def test_the_bundled_extractor_is_scored_by_the_keys_that_were_promised(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
     out = tmp_path / "said.jsonl"
+    page = tmp_path / "reports" / "extractor.md"
     arguments = ["extractor", str(FILE), "--json", "--split", "held_out", "--predictions", str(out)]
+    arguments += ["--report", str(page)]
     monkeypatch.setattr(sys, "argv", ["evaluate", *arguments])
     main()
     report = json.loads(capsys.readouterr().out)
@@ -45,10 +48,13 @@ def test_the_bundled_extractor_is_scored_by_the_keys_that_were_promised(
         ("no_relation", "false_positive_rate"),
         ("calibration", "ece"),
         ("latency_ms", "p50"),
+        ("partial", "found"),
+        ("partial", "stable"),
     ):
         assert key in report[name]
     assert all("f1" in found["relation"] for found in (report["by_category"] | report["by_predicate"]).values())
     assert len(out.read_text().splitlines()) == report["examples"] > 0
+    assert "## Confusion of predicates" in page.read_text(encoding="utf-8")
     assert not home.exists()
 
 
@@ -58,6 +64,33 @@ def test_a_person_gets_tables(capsys: pytest.CaptureFixture[str], monkeypatch: p
     shown = capsys.readouterr().out
     assert "relation: f1" in shown
     assert "by category" in shown
+
+
+def test_a_version_is_compared_with_the_one_before(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["classifier", str(QUERIES / "queries-4.jsonl"), "--version", "1.1.0", "--against", "before", "--json"]
+    monkeypatch.setattr(sys, "argv", ["evaluate", *arguments])
+    main()
+    report = json.loads(capsys.readouterr().out)
+    assert (report["model"], report["against"]) == ("classifier@1.1.0", "classifier@1.0.0")
+    assert report["split"] == "all"
+    assert report["comparison"]["units"] == report["queries"]
+    for name in ("needs_research", "needs_memory", "category"):
+        difference = report["by_measure"][f"{name}.accuracy"]
+        assert difference["new"] == report[name]["accuracy"]
+        assert difference["low"] <= difference["difference"] <= difference["high"]
+        assert 0 <= difference["better"] <= 1
+
+
+def test_the_first_version_has_none_before_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["evaluate", "classifier", "--version", "1.0.0", "--against", "before", "--json"])
+    main()
+    report = json.loads(capsys.readouterr().out)
+    assert "against" not in report
+    assert report["split"] == "held_out"  # of our own data, where no file is named
 
 
 @pytest.mark.parametrize(
