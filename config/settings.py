@@ -147,6 +147,12 @@ class SyncSettings(Block):
         return value
 
 
+class MemorySettings(Block):
+    """How what is said becomes what is known; see `daemon.memory.facts.Known`."""
+
+    doubt_margin: Annotated[float, Field(ge=0, le=1)]
+
+
 class GraphTarget(Block):
     """One graph's server and database; empty values fall back to the shared ones."""
 
@@ -211,6 +217,7 @@ class Settings(BaseSettings):
     slm: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], SlmSettings]
     journal: JournalSettings
     sync: SyncSettings
+    memory: MemorySettings
     graph: GraphSettings
     metrics: MetricsSettings
 

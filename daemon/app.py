@@ -113,7 +113,7 @@ async def running(settings: Settings, tell: Tell = lambda _line: None) -> AsyncI
 
         turns = Turns(settings, Orchestrator(runtime, settings.turn.deadline_s), journal, metrics)
         projections: dict[GraphName, Projection] = {
-            "user": UserGraphProjection(),
+            "user": UserGraphProjection(doubt_margin=settings.memory.doubt_margin),
             "agent": AgentGraphProjection(settings.turn.session_idle_s),
         }
         sync = ContextSync(

@@ -16,6 +16,8 @@ _Triple = tuple[str, frozenset[str]]
 
 OPEN = frozenset({ASSERTED, UNCERTAIN})
 MAX_CONFIDENCE = 0.99
+DOUBT_MARGIN = 0.3
+"""See `Known`; the settings have their own value."""
 MAX_UTTERANCES = 256
 """How many utterances a fact names, the newest; `times_said` counts them all."""
 
@@ -89,10 +91,15 @@ class Correction:
 
 
 class Known:
-    """The facts that a batch may touch; `changed` and `deleted` say what became of them."""
+    """The facts that a batch may touch; `changed` and `deleted` say what became of them.
 
-    def __init__(self, schema: Schema, facts: Iterable[Fact] = ()) -> None:
+    An assertion whose confidence lies more than `doubt_margin` below that of a fact which it would close is kept beside
+    it as uncertain: what was probably misheard must not undo what is known well.
+    """
+
+    def __init__(self, schema: Schema, facts: Iterable[Fact] = (), doubt_margin: float = DOUBT_MARGIN) -> None:
         self.schema = schema
+        self.doubt_margin = doubt_margin
         self.changed: dict[str, None] = {}
         self.deleted: dict[str, None] = {}
         self._facts: dict[str, Fact] = {}
@@ -169,7 +176,7 @@ def merge(known: Known, turn: Sequence[Said], correction: Correction | None = No
         for at, said in enumerate(asserted):
             _take_back(known, said, correction, stated, first=at == 0)
     for said in asserted:
-        _assert(known, said)
+        _assert(known, said, correcting=correction is not None)
     for said in turn:
         if said.status == UNCERTAIN:
             _suppose(known, said)
@@ -201,12 +208,13 @@ def iso(at: float) -> str:
 # --- one statement ----------------------------------------------------------------------------------
 
 
-def _assert(known: Known, said: Said) -> None:
+def _assert(known: Known, said: Said, *, correcting: bool) -> None:
     mine = _same(known, said)
     fact = next((fact for fact in mine if fact.open), None)
     if fact is not None and fact.status == ASSERTED:
         known.put(_strengthened(fact, said))
         return
+    repeated = fact is not None and said.utterance not in fact.utterances
     if fact is None:
         denied = next((f for f in mine if f.status == NEGATED and f.opened_as == NEGATED), None)
         if denied and said.said_at >= denied.last_said_at:
@@ -219,12 +227,15 @@ def _assert(known: Known, said: Said) -> None:
         return
     else:
         fact = _new(said, ASSERTED)
-    later = [rival for rival in rivals(known, said) if rival.opened_as == ASSERTED and not _follows(said, rival)]
+    contrary = rivals(known, said)
+    later = [rival for rival in contrary if rival.opened_as == ASSERTED and not _follows(said, rival)]
     later = [rival for rival in later if rival.status in (ASSERTED, SUPERSEDED, ENDED)]
-    for rival in rivals(known, said):
-        overlaps = rival.status == ASSERTED or (rival.status == SUPERSEDED and (rival.closed_at or 0) > said.said_at)
-        if overlaps and rival not in later:
-            known.put(_closed(rival, SUPERSEDED, said))
+    earlier = [rival for rival in contrary if _holds_at(rival, said.said_at) and rival not in later]
+    if not repeated and not correcting and _doubtful(known, said, earlier):
+        _suppose(known, said)
+        return
+    for rival in earlier:
+        known.put(_closed(rival, SUPERSEDED, said))
     if later:
         next_one = min(later, key=lambda rival: (rival.first_said_at, rival.id))
         fact = _before(fact, next_one, said)
@@ -333,6 +344,15 @@ def rivals(known: Known, said: Said | Fact, *, opposites: bool = True) -> list[F
             if (fact.subject, fact.object) == (said.subject, said.object):
                 found[fact.id] = fact
     return sorted(found.values(), key=lambda fact: (fact.first_said_at, fact.id))
+
+
+def _holds_at(rival: Fact, at: float) -> bool:
+    return rival.status == ASSERTED or (rival.status == SUPERSEDED and (rival.closed_at or 0) > at)
+
+
+def _doubtful(known: Known, new: Said | Fact, contrary: Iterable[Fact]) -> bool:
+    """Whether something is much less sure than what it would close."""
+    return any(new.confidence < rival.confidence - known.doubt_margin for rival in contrary)
 
 
 def _follows(said: Said, rival: Fact) -> bool:
@@ -445,17 +465,20 @@ def _united(one: Fact, other: Fact) -> Fact:
 
 
 def _settle(known: Known, entity: str) -> None:
-    """After a merge of entities: of values that cannot hold together the one said last stays open."""
+    """After a merge of entities: of values that cannot hold together the one said last, if not in doubt, stays open."""
     touched = [fact for fact in known if entity in (fact.subject, fact.object) and fact.status == ASSERTED]
     for fact in sorted(touched, key=lambda fact: (fact.last_said_at, fact.id), reverse=True):
         if known[fact.id].status != ASSERTED:
             continue
-        for rival in rivals(known, fact):
-            if rival.status == ASSERTED:
-                ended = _not_before(fact.valid_from or iso(fact.last_said_at), rival.valid_from)
-                by = fact.utterances[-1] if fact.utterances else None
-                closed = replace(rival, status=SUPERSEDED, valid_to=ended, closed_by=by, closed_at=fact.last_said_at)
-                known.put(closed)
+        contrary = [rival for rival in rivals(known, fact) if rival.status == ASSERTED]
+        if fact.times_said == 1 and _doubtful(known, fact, contrary):
+            known.put(replace(fact, status=UNCERTAIN, opened_as=UNCERTAIN))
+            continue
+        for rival in contrary:
+            ended = _not_before(fact.valid_from or iso(fact.last_said_at), rival.valid_from)
+            by = fact.utterances[-1] if fact.utterances else None
+            closed = replace(rival, status=SUPERSEDED, valid_to=ended, closed_by=by, closed_at=fact.last_said_at)
+            known.put(closed)
 
 
 def _not_before(ended: str | None, began: str | None) -> str | None:

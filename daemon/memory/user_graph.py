@@ -12,7 +12,7 @@ from actors.messages import AGENT, USER, Turn
 from config.schema import Schema
 from daemon.memory import forgetting
 from daemon.memory.draft import Draft, Reads
-from daemon.memory.facts import ASSERTED, Correction, Known, Said, keys, merge, rewire
+from daemon.memory.facts import ASSERTED, DOUBT_MARGIN, Correction, Known, Said, keys, merge, rewire
 from daemon.memory.possession import is_relational
 from daemon.memory.records import Edge, Entry, ForgetRecord, Node, TurnRecord, Writes
 from daemon.memory.resolution import EntityIndex, Merged
@@ -51,8 +51,9 @@ class UserGraphProjection:
     committed, the next build reads afresh.
     """
 
-    def __init__(self, schema: Schema | None = None) -> None:
+    def __init__(self, schema: Schema | None = None, doubt_margin: float = DOUBT_MARGIN) -> None:
         self._schema = schema or shipped_schema()
+        self._doubt_margin = doubt_margin
         self._indexes: dict[str, EntityIndex] = {}
         self._uncommitted: set[str] = set()
 
@@ -106,7 +107,8 @@ class UserGraphProjection:
             draft.put_node(_utterance(utterance_id(stem), entry.seq, turn))
             steps.append(self._resolve(index, entry, record, stem, created))
         stored = await draft.edges(self._keys(steps, created))
-        known = Known(self._schema, map(fact_of, (edge for edge in stored if edge.type != MENTIONS)))
+        facts = map(fact_of, (edge for edge in stored if edge.type != MENTIONS))
+        known = Known(self._schema, facts, self._doubt_margin)
         mentions = {(edge.start, edge.end) for edge in stored if edge.type == MENTIONS}
         for step in steps:
             for merged in step.merged:

@@ -11,7 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.schema import load_schema
-from daemon.memory.facts import MAX_CONFIDENCE, MAX_UTTERANCES, Correction, Fact, Known, Said, iso, keys, merge, rewire
+from daemon.memory.facts import (
+    DOUBT_MARGIN,
+    MAX_CONFIDENCE,
+    MAX_UTTERANCES,
+    Correction,
+    Fact,
+    Known,
+    Said,
+    iso,
+    keys,
+    merge,
+    rewire,
+)
 
 SCHEMA = load_schema()
 NOW = 1_770_000_000.0
@@ -21,8 +33,8 @@ ME, US = "user:me", "group:me"
 class Memory:
     """Merges statements written "subject predicate object [status]", a minute apart unless told when."""
 
-    def __init__(self) -> None:
-        self.known = Known(SCHEMA)
+    def __init__(self, doubt_margin: float = DOUBT_MARGIN) -> None:
+        self.known = Known(SCHEMA, doubt_margin=doubt_margin)
         self._numbers = itertools.count(1)
 
     def hear(
@@ -248,6 +260,53 @@ def test_uncertain_never_overwrites_and_is_upgraded(memory: Memory) -> None:
     assert memory.told() == ["emma lives_in lisbon", "emma lives_in oslo (superseded)"]
 
 
+def test_a_much_weaker_value_closes_nothing_until_it_is_said_again(memory: Memory) -> None:
+    memory.hear("emma lives_in oslo", confidence=0.9)
+    before = memory.fact("emma lives_in oslo")
+    memory.hear("emma lives_in lisbon", "emma lives_in lisbon", confidence=0.5)
+    assert memory.told() == ["emma lives_in lisbon (uncertain)", "emma lives_in oslo"]
+    assert memory.fact("emma lives_in oslo") == before
+    memory.hear("emma lives_in lisbon", confidence=0.5)
+    assert memory.told() == ["emma lives_in lisbon", "emma lives_in oslo (superseded)"]
+    assert memory.fact("emma lives_in lisbon").confidence == pytest.approx(0.75)
+
+
+def test_a_somewhat_weaker_value_closes(memory: Memory) -> None:
+    memory.hear("emma lives_in oslo", confidence=0.9)
+    memory.hear("emma lives_in lisbon", confidence=0.65)
+    assert memory.told() == ["emma lives_in lisbon", "emma lives_in oslo (superseded)"]
+
+
+def test_a_much_weaker_opposite_closes_nothing_and_what_stands_alone_is_asserted(memory: Memory) -> None:
+    memory.hear(f"{ME} likes olives", confidence=0.9)
+    memory.hear(f"{ME} dislikes olives", f"{ME} dislikes rain", confidence=0.3)
+    assert memory.told() == [f"{ME} dislikes olives (uncertain)", f"{ME} dislikes rain", f"{ME} likes olives"]
+
+
+def test_a_correction_counts_however_weak(memory: Memory) -> None:
+    memory.hear("emma has_age n4", confidence=0.95)
+    memory.hear("emma has_age n5", confidence=0.4, correcting=set())
+    assert memory.told() == ["emma has_age n4 (corrected)", "emma has_age n5"]
+    memory.hear("emma lives_in oslo", confidence=0.95, session="last year")
+    memory.hear("emma lives_in rome", confidence=0.4, correcting=set(), before=set())
+    assert memory.fact("emma lives_in oslo").status == "superseded"
+
+
+def test_the_weaker_of_two_that_turn_out_to_be_one_is_uncertain(memory: Memory) -> None:
+    memory.hear("sister lives_in oslo", confidence=0.9)
+    memory.hear("emma lives_in rome", confidence=0.4)
+    rewire(memory.known, "sister", "emma")
+    check(memory.known)
+    assert memory.told() == ["emma lives_in oslo", "emma lives_in rome (uncertain)"]
+
+
+def test_the_margin_is_a_setting() -> None:
+    memory = Memory(doubt_margin=1.0)
+    memory.hear("emma lives_in oslo", confidence=0.9)
+    memory.hear("emma lives_in lisbon", confidence=0.1)
+    assert memory.told() == ["emma lives_in lisbon", "emma lives_in oslo (superseded)"]
+
+
 def test_likes_and_dislikes_exclude_one_another(memory: Memory) -> None:
     memory.hear(f"{ME} likes olives")
     memory.hear(f"{ME} dislikes olives")
@@ -341,21 +400,23 @@ _turns = st.lists(
         st.integers(0, 9),
         st.sampled_from([None, None, None, "2019", "2024-05", "2026-02-01"]),
         st.sampled_from([None, None, set(), {"oslo", "tom"}]),
+        st.sampled_from([0.8, 0.8, 0.2]),
     ),
     max_size=12,
 )
+_Turns = list[tuple[list[str], int, str | None, set[str] | None, float]]
 
 
-def history(turns: list[tuple[list[str], int, str | None, set[str] | None]]) -> Memory:
+def history(turns: _Turns) -> Memory:
     memory = Memory()
-    for told, hour, time, correcting in turns:
-        memory.hear(*told, at=NOW + 3600 * hour, time=time, correcting=correcting)
+    for told, hour, time, correcting, confidence in turns:
+        memory.hear(*told, at=NOW + 3600 * hour, time=time, correcting=correcting, confidence=confidence)
     return memory
 
 
 @settings(deadline=None)
 @given(_turns)
-def test_any_history_keeps_what_must_hold(turns: list[tuple[list[str], int, str | None, set[str] | None]]) -> None:
+def test_any_history_keeps_what_must_hold(turns: _Turns) -> None:
     memory = history(turns)  # checks after every turn
     assert {fact.id for fact in memory.known} == set(memory.known.changed)
     assert list(history(turns).known) == list(memory.known)
@@ -364,7 +425,7 @@ def test_any_history_keeps_what_must_hold(turns: list[tuple[list[str], int, str 
 @settings(deadline=None)
 @given(_turns)
 def test_two_entities_of_any_history_can_become_one(
-    turns: list[tuple[list[str], int, str | None, set[str] | None]],
+    turns: _Turns,
 ) -> None:
     memory = history(turns)
     rewire(memory.known, "ana", "leo")
@@ -374,9 +435,7 @@ def test_two_entities_of_any_history_can_become_one(
 
 @settings(deadline=None)
 @given(_turns, st.integers(2, 4))
-def test_saying_the_last_again_adds_no_fact(
-    turns: list[tuple[list[str], int, str | None, set[str] | None]], times: int
-) -> None:
+def test_saying_the_last_again_adds_no_fact(turns: _Turns, times: int) -> None:
     memory = history(turns)
     memory.hear("leo visited rome", at=NOW + 99_999)
     count = len(memory.told())
@@ -389,17 +448,17 @@ def test_saying_the_last_again_adds_no_fact(
 @settings(deadline=None)
 @given(_turns)
 def test_the_order_of_independent_subjects_does_not_matter(
-    turns: list[tuple[list[str], int, str | None, set[str] | None]],
+    turns: _Turns,
 ) -> None:
     def about(memory: Memory, subject: str) -> list[str]:
         return sorted(tell(fact) for fact in memory.known if fact.subject == subject)
 
-    plain = [(told, hour, time, None) for told, hour, time, _ in turns]
+    plain = [(told, hour, time, None, confidence) for told, hour, time, _, confidence in turns]
     plain = [
         ([t for t in told if " married_to " not in t and " friends_with " not in t], *rest) for told, *rest in plain
     ]
     apart = sorted(
-        [([text], hour, time, correcting) for told, hour, time, correcting in plain for text in told],
+        [([text], *rest) for told, *rest in plain for text in told],
         key=lambda turn: turn[0][0].split()[0] == "leo",
     )
     together = [([text], *rest) for told, *rest in plain for text in told]
