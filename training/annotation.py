@@ -1,4 +1,4 @@
-"""Annotated conversation: blocks of `@`, `C:`, `T:`, `R:` and `X:` lines, or the JSONL compiled from them."""
+"""Annotated conversation: blocks of `@`, `C:`, `T:`, `R:`, `X:` and `A:` lines, or the JSONL compiled from them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ _MARK = re.compile(r"\[([^\[\]|=]+)([|=])([^\[\]]+)\]")
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One annotated turn. `gold` has confidence 1 throughout; `corrections` pairs wrong with right triples."""
+    """One annotated turn. `gold` has confidence 1 throughout; `corrections` pairs wrong with right triples.
+
+    `annotated` are the predicates that were looked for, where not all were: of others, and of more mentions, the turn
+    may say something that `gold` does not hold. Two arguments that a relation joins were looked at in every respect.
+    """
 
     id: str
     category: str
@@ -33,6 +37,7 @@ class Example:
     text: str
     gold: Extraction
     corrections: tuple[tuple[Parts, Parts], ...] = ()
+    annotated: frozenset[str] | None = None
 
 
 def read_examples(files: Iterable[Path], schema: Schema) -> list[Example]:
@@ -80,7 +85,32 @@ def to_record(example: Example, extraction: Extraction) -> dict[str, Any]:
     }
     if example.corrections:
         record["corrections"] = [{"wrong": list(wrong), "right": list(right)} for wrong, right in example.corrections]
+    if example.annotated is not None:
+        record["annotated"] = sorted(example.annotated)
     return record
+
+
+def to_block(example: Example, default_status: str) -> str:
+    """The lines of an annotated `.txt` file for `example`, with its gold labels."""
+    gold = example.gold
+    marks = [(m.start, m.end, f"|{m.type}") for m in gold.mentions]
+    marks += [(k.start, k.end, f"={k.antecedent}") for k in gold.links]
+    text, read = "", 0
+    for start, end, label in sorted(marks):
+        text += f"{example.text[read:start]}[{example.text[start:end]}{label}]"
+        read = end
+    lines = [f"@ {example.category} style={example.style}"]
+    lines += [f"C: {said.speaker}: {said.text}" for said in example.context]
+    lines.append(f"T: {text}{example.text[read:]}")
+    for relation in gold.relations:
+        extras = [relation.status] * (relation.status != default_status) + (
+            [f"@{relation.time}"] if relation.time else []
+        )
+        lines.append("R: " + "; ".join([relation.subject, relation.predicate, relation.object, *extras]))
+    lines += [f"X: {'; '.join(wrong)} -> {'; '.join(right)}" for wrong, right in example.corrections]
+    if example.annotated is not None:
+        lines.append(f"A: {', '.join(sorted(example.annotated))}".rstrip())
+    return "\n".join(lines) + "\n"
 
 
 def _from_jsonl(lines: Sequence[str], path: Path, schema: Schema) -> Iterator[Example]:
@@ -111,6 +141,7 @@ def _from_record(record: Mapping[str, Any]) -> Example:
             float(bool(corrections) or record["style"] == "correction"),
         ),
         corrections,
+        frozenset(record["annotated"]) if "annotated" in record else None,
     )
 
 
@@ -139,6 +170,7 @@ def _parse(block: Sequence[str], origin: str, default_status: str) -> Example:
     context: list[Utterance] = []
     relations: list[Relation] = []
     corrections: list[tuple[Parts, Parts]] = []
+    annotated: frozenset[str] | None = None
     for line in block:
         tag, _, rest = line.partition(":")
         if line.startswith("@"):
@@ -158,13 +190,15 @@ def _parse(block: Sequence[str], origin: str, default_status: str) -> Example:
         elif tag == "X":
             wrong, _, right = rest.partition("->")
             corrections.append((_parts(wrong.split(";")), _parts(right.split(";"))))
+        elif tag == "A":
+            annotated = frozenset(name.strip() for name in rest.split(",") if name.strip())
         else:
             raise ValueError(f"no such line: {line}")
     if not text:
         raise ValueError("no T: line")
     correction = float(bool(corrections) or style == "correction")
     gold = Extraction(tuple(mentions), tuple(links), tuple(relations), correction)
-    return Example(origin, category, style, tuple(context), text, gold, tuple(corrections))
+    return Example(origin, category, style, tuple(context), text, gold, tuple(corrections), annotated)
 
 
 def _read_marks(marked: str, mentions: list[Mention], links: list[PronounLink]) -> str:
@@ -218,6 +252,9 @@ def _checked(example: Example, schema: Schema) -> Example:
     for mention in gold.mentions:
         if mention.type not in schema.entity_types:
             raise ValueError(f"type {mention.type!r}")
+    for name in sorted(example.annotated or ()):
+        if name not in schema.predicates:
+            raise ValueError(f"predicate {name!r}")
     arguments = {*ROLES, *(m.text for m in gold.mentions), *(k.antecedent for k in gold.links)}
     dates = {mention.text for mention in gold.mentions}
     for relation in gold.relations:

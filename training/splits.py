@@ -13,6 +13,7 @@ from training.annotation import Example, read_examples
 from training.errors import TrainingError
 
 CONVERSATIONS = Path(__file__).parent / "data" / "conversations"
+PUBLIC = Path(__file__).parent / "data" / "public"
 HELD_OUT_SHARE = 0.15
 # Shorter lines ("Oh nice!") recur in conversations that have nothing to do with one another.
 _QUOTED_WORDS = 4
@@ -21,6 +22,11 @@ _QUOTED_WORDS = 4
 def conversation_files() -> list[Path]:
     """Our annotated conversations: what the shipped extractor is trained on and held out from."""
     return sorted(CONVERSATIONS.glob("*.txt"))
+
+
+def public_files() -> list[Path]:
+    """Public sets mapped to our schema: to learn from first; nothing is measured on them."""
+    return sorted(PUBLIC.glob("*.txt"))
 
 
 def is_held_out(key: str, share: float = HELD_OUT_SHARE) -> bool:

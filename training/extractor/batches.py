@@ -17,6 +17,12 @@ from config.schema import Schema
 from training.annotation import Example
 
 IGNORED = -100
+_FUNCTION_WORDS = frozenset(
+    "a an the and or but nor so if as at by for from in into of off on onto out over to up with within without "
+    "after before since until during while when where which who whom whose that is are was were be been being am "
+    "has have had having do does did will would can could may might shall should must not also then than both "
+    "either about under between through because although".split()
+)
 SPEAKER = "A"
 """Who says the turn, among the speakers of its context."""
 
@@ -37,7 +43,7 @@ class Labelled:
     """An example's sequence and labels.
 
     `keys[i]` names what node i stands for: nodes of one key are one argument. `antecedents` maps a node to the tokens
-    where its antecedent begins and ends.
+    where its antecedent begins and ends. `known` are the numbers of the predicates that were looked for, None for all.
     """
 
     sequence: TokenSequence
@@ -49,6 +55,7 @@ class Labelled:
     targets: list[Target]
     antecedents: dict[int, tuple[list[int], list[int]]]
     correction: float
+    known: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,8 @@ class EncoderBatch:
 class PairBatch:
     """Nodes [B, N], and per target relation its example, predicate, the pairs that may carry it [R, N, N] and labels.
 
-    `possible` [B, N, N] are pairs of different arguments, `positive` [B, N, N, P] what some target says of them.
+    `possible` [B, N, N] are pairs of different arguments, `positive` [B, N, N, P] what some target says of them, and
+    `known` [B, N, N, P], or None for everything, of what it is known whether it holds.
     `links` [L, 2] are example and node, `antecedents` [L, 2, T] the tokens that begin and end the antecedent.
     """
 
@@ -77,6 +85,7 @@ class PairBatch:
     distance: Tensor
     possible: Tensor
     positive: Tensor
+    known: Tensor | None
     owner: Tensor
     predicate: Tensor
     pairs: Tensor
@@ -105,7 +114,8 @@ class Labeller:
         words = [word for word in sequence.words if word.source == TURN]
         starts = {word.start: number for number, word in enumerate(words)}
         ends = {word.end: number for number, word in enumerate(words)}
-        tags = [0] * len(words)
+        whole = example.annotated is None
+        tags = [0 if whole or _is_no_name(word, example.text) else IGNORED for word in words]
         nodes, keys = role_nodes(self.labels), list(ROLES)
         spans: dict[tuple[int, int], int] = {}
         antecedents: dict[int, tuple[list[int], list[int]]] = {}
@@ -122,11 +132,18 @@ class Labeller:
             if label == self.labels.pronoun and (found := _occurrences(sequence, key, words[first])):
                 antecedents[spans[first, last]] = found
         targets = [
-            Target(r.subject, self._predicates[r.predicate], r.object, self._statuses[r.status], r.time)
+            Target(
+                r.subject,
+                self._predicates[r.predicate],
+                r.object,
+                self._statuses[r.status] if whole else IGNORED,
+                r.time,
+            )
             for r in example.gold.relations
             if r.subject in keys and r.object in keys and r.subject != r.object
         ]
-        return Labelled(sequence, words, tags, nodes, keys, spans, targets, antecedents, example.gold.correction)
+        known = None if example.annotated is None else frozenset(self._predicates[name] for name in example.annotated)
+        return Labelled(sequence, words, tags, nodes, keys, spans, targets, antecedents, example.gold.correction, known)
 
 
 def encoder_batch(examples: Sequence[Labelled]) -> EncoderBatch:
@@ -187,21 +204,38 @@ def pair_batch(
             pairs.append(carriers)
             status.append(target.status)
             # Node 0 is the speaker, who dates nothing: it stands for "no time".
-            time.append(places.get(target.time, [0])[0] if target.time else 0)
+            no_time = 0 if example.known is None else IGNORED
+            time.append(places.get(target.time, [no_time])[0] if target.time else no_time)
         for node, (begins, ends) in example.antecedents.items():
             tokens = torch.zeros(2, length, dtype=torch.bool)
             tokens[0, begins] = True
             tokens[1, ends] = True
             links.append((row, node))
             antecedents.append(tokens)
+    known = None
+    if any(example.known is not None for example in examples):
+        looked_for = torch.ones(batch, len(labels.predicates), dtype=torch.bool)
+        for row, example in enumerate(examples):
+            if example.known is not None:
+                looked_for[row] = False
+                looked_for[row, sorted(example.known)] = True
+        told = positive.any(-1)
+        # What is said of two arguments is all that is said of them, either way round.
+        known = (told | told.transpose(1, 2)).unsqueeze(-1) | looked_for[:, None, None]
     return PairBatch(
-        first, last, types, distance, possible, positive,
+        first, last, types, distance, possible, positive, known,
         torch.tensor(owner, dtype=torch.long), torch.tensor(predicate, dtype=torch.long),
         torch.stack(pairs) if pairs else torch.zeros(0, most, most, dtype=torch.bool),
         torch.tensor(status, dtype=torch.long), torch.tensor(time, dtype=torch.long),
         torch.tensor(links, dtype=torch.long).view(-1, 2),
         torch.stack(antecedents) if antecedents else torch.zeros(0, 2, length, dtype=torch.bool),
     )  # fmt: skip
+
+
+def _is_no_name(word: Word, text: str) -> bool:
+    """Whether a word can be no part of a mention: a mark, or one of the words that join others."""
+    said = text[word.start : word.end]
+    return not said[0].isalnum() or said in _FUNCTION_WORDS
 
 
 def _errors(example: Labelled, predicted: Sequence[TaggedSpan]) -> Iterator[Node]:

@@ -34,6 +34,7 @@ class Recipe:
 
     seed: int = 11
     epochs: int = 11
+    public_epochs: int = 0
     batch: int = 16
     encoder_lr: float = 1e-4
     head_lr: float = 1e-3
@@ -116,6 +117,8 @@ def _pair_losses(
         hidden, attention, pairs.first, pairs.last, pairs.types, pairs.distance
     )
     wrong = ~pairs.positive & pairs.possible.unsqueeze(-1)
+    if pairs.known is not None:
+        wrong &= pairs.known
     found = {"negative": F.softplus(relation[wrong]).sum()}
     if len(pairs.owner):
         # Whichever pair of an argument's mentions carries a relation best is the one that has to.

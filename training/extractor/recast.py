@@ -50,7 +50,7 @@ def join(one: Example, other: Example, rng: random.Random) -> Example | None:
 
     Both have the same context or none, and pronouns that mean something in their own turn.
     """
-    if one.context != other.context or one.gold.correction or other.gold.correction:
+    if one.context != other.context or one.annotated != other.annotated or one.gold.correction or other.gold.correction:
         return None
     if one.text.islower() != other.text.islower() or _CUT in (one.style, other.style):
         return None

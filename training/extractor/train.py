@@ -35,7 +35,7 @@ from training.extractor.learning import Recipe, learn
 from training.extractor.model import Network, Shape
 from training.extractor.score import Report
 from training.register import describe_version, register_version
-from training.splits import CONVERSATIONS, conversation_keys, held_out_ids, is_held_out
+from training.splits import CONVERSATIONS, conversation_keys, held_out_ids, is_held_out, public_files
 
 _log = structlog.get_logger(__name__)
 TUNING_SHARE = 0.1
@@ -65,7 +65,8 @@ def split(examples: Sequence[Example]) -> Parts:
 def train(parts: Parts, schema: Schema, recipe: Recipe, checkpoints: Path, start: Path | None) -> Network:
     """Averaged weights after the last epoch; after each they are also saved to `checkpoints`.
 
-    It begins with the base weights, or with a checkpoint of an earlier run at `start`.
+    It begins with the base weights, or with a checkpoint of an earlier run at `start`, and learns first from the public
+    sets where the recipe says so.
     """
     torch.manual_seed(recipe.seed)
     base = base_weights()
@@ -77,17 +78,31 @@ def train(parts: Parts, schema: Schema, recipe: Recipe, checkpoints: Path, start
         network = Network(Shape(labels.tags, labels.node_types, len(labels.predicates), len(labels.statuses)))
         network.encoder.load_base(base / "model.safetensors")
     checkpoints.mkdir(parents=True, exist_ok=True)
-    return learn(
-        network,
-        parts.train,
-        labeller,
-        Augmenter(parts.train, Rates()),
-        recipe,
-        lambda epoch, averaged: save_checkpoint(averaged, checkpoints / f"epoch-{epoch}.pt"),
-    )
+
+    def taught(network: Network, examples: Sequence[Example], epochs: int, name: str) -> Network:
+        return learn(
+            network,
+            examples,
+            labeller,
+            Augmenter(examples, Rates()),
+            replace(recipe, epochs=epochs),
+            lambda epoch, averaged: save_checkpoint(averaged, checkpoints / f"{name}-{epoch}.pt"),
+        )
+
+    if recipe.public_epochs:
+        network = taught(network, read_examples(public_files(), schema), recipe.public_epochs, "public")
+    return taught(network, parts.train, recipe.epochs, "epoch")
 
 
-def publish(network: Network, parts: Parts, schema: Schema, notes: str, version: str, folder: Path) -> ModelVersion:
+def publish(
+    network: Network,
+    parts: Parts,
+    schema: Schema,
+    notes: str,
+    version: str,
+    folder: Path,
+    data: Sequence[str] = ("training/data/conversations",),
+) -> ModelVersion:
     """Write the version's folder: int8 files, fitted calibration, and a manifest with what it was measured to do, its
     model card and its report."""
     config = ExtractorConfig(
@@ -106,7 +121,7 @@ def publish(network: Network, parts: Parts, schema: Schema, notes: str, version:
             kind="extractor",
             runtime="onnx",
             licence="Apache-2.0",
-            trained_from=(f"sentence-transformers/all-MiniLM-L6-v2 (package {PACKAGE})", "training/data/conversations"),
+            trained_from=(f"sentence-transformers/all-MiniLM-L6-v2 (package {PACKAGE})", *data),
             quality=quality,
             notes=notes,
         )
@@ -145,13 +160,16 @@ def main() -> None:
     parser.add_argument("--from-checkpoint", type=Path, help="publish what an earlier run saved, without training")
     parser.add_argument("--notes", default="", help="what the manifest should say beside the recipe")
     parser.add_argument("--epochs", type=int, default=Recipe().epochs)
+    parser.add_argument(
+        "--public-epochs", type=int, default=Recipe().public_epochs, help="epochs on public sets before all others"
+    )
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     schema = load_schema()
     parts = split(read_examples(sorted(options.data.glob("*.txt")), schema))
-    recipe = Recipe(epochs=options.epochs)
+    recipe = Recipe(epochs=options.epochs, public_epochs=options.public_epochs)
     if options.start:
         recipe = replace(recipe, encoder_lr=recipe.encoder_lr / 2, head_lr=recipe.head_lr / 2)
     _log.info("data", train=len(parts.train), tune=len(parts.tune), held_out=len(parts.held_out))
@@ -164,7 +182,8 @@ def main() -> None:
     folder: Path = options.out / "extractor" / options.version
     if folder.exists():
         shutil.rmtree(folder)
-    version = publish(network, parts, schema, notes, options.version, folder)
+    data = ["training/data/conversations", *(["training/data/public"] if options.public_epochs else [])]
+    version = publish(network, parts, schema, notes, options.version, folder, data)
     if not options.no_register:
         register_version(version)
     _log.info("published", version=str(version), folder=str(folder))

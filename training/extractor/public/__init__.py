@@ -1,0 +1,1 @@
+"""Public relation and pronoun sets, read as partly annotated examples of our own schema."""
