@@ -27,11 +27,9 @@ _WEAK_COUNT, _WEAK_F1 = 5, 0.4
 def write_papers(version: ModelVersion, about: About, evaluation: Evaluation) -> None:
     """Write the card and the report into the version's folder. Describe the version again afterwards, so that its
     manifest lists them."""
-    # Speed is the machine's that measured it, not the version's.
-    figures = {name: value for name, value in evaluation.report.items() if name != "latency_ms"}
-    report = {"model": str(version), "split": "held_out", **figures}
+    report = {"model": str(version), "split": "held_out", **_of_the_version(evaluation.report)}
     (version.path / REPORT).write_text(page(report, evaluation), encoding="utf-8")
-    write_card(version, about, figures)
+    write_card(version, about, evaluation.report)
 
 
 def write_card(version: ModelVersion, about: About, figures: Figures) -> None:
@@ -39,7 +37,7 @@ def write_card(version: ModelVersion, about: About, figures: Figures) -> None:
 
     A row of a `by_…` table of `figures` that is weak is named among the limits.
     """
-    manifest = version.manifest
+    manifest, figures = version.manifest, _of_the_version(figures)
     overall = {name: value for name, value in figures.items() if not name.startswith("by_")}
     tables = {name: group for name, group in figures.items() if name.startswith("by_") and isinstance(group, Mapping)}
     megabytes = sum(entry.size for entry in manifest.files if entry.path not in (CARD, REPORT)) / 1e6
@@ -98,6 +96,11 @@ def main() -> None:
         sys.exit(f"{error.code}: {error}")
     except (SettingsError, OSError) as error:
         sys.exit(str(error))
+
+
+def _of_the_version(figures: Figures) -> Figures:
+    """Without the speed, which is that of the machine that measured it."""
+    return {name: value for name, value in figures.items() if name != "latency_ms"}
 
 
 def _trained_on(manifest: Manifest) -> list[str]:
