@@ -36,7 +36,7 @@ class Turns:
         self.conversations = Conversations(settings.turn.context_turns, settings.turn.session_idle_s)
 
     async def ingest(self, message: Ingest) -> Ingested:
-        """Understand a turn and journal it.
+        """Understand a turn and journal it. One that is sent again gets the receipt that it had, and is no other turn.
 
         Raises:
             ProtocolError: the text is empty, too long or not UTF-8.
@@ -65,10 +65,11 @@ class Turns:
             stated_at = perf_counter()
             entry = await self._journal.append(record)
             journaled_at = perf_counter()
-            conversation.add(
-                Utterance(turn.speaker, turn.text),
-                (KnownEntity(argument.name, argument.type) for argument in record.mentioned),
-            )
+            if not entry.repeated:
+                conversation.add(
+                    Utterance(turn.speaker, turn.text),
+                    (KnownEntity(argument.name, argument.type) for argument in record.mentioned),
+                )
         stages_s = {
             **understanding.stages_s,
             "understand": understood_at - started,

@@ -116,7 +116,8 @@ class Journal:
     # --- records in -----------------------------------------------------------------------------
 
     async def append(self, record: Record, *, targets: Sequence[GraphName] = GRAPHS) -> Entry:
-        """Write a record; returns once it is on disk. The same user's turn id again gives the earlier entry.
+        """Write a record; returns once it is on disk. The same user's turn id again gives the earlier entry,
+        marked `repeated`.
 
         Raises:
             Backpressure: too many turns wait for the graphs, and still did after `admission_timeout_s`.
@@ -134,21 +135,20 @@ class Journal:
                 return earlier
             await self._admission()
 
-        def write(db: sqlite3.Connection) -> tuple[Entry, bool, dict[GraphName, int]]:
+        def write(db: sqlite3.Connection) -> tuple[Entry, dict[GraphName, int]]:
             earlier = file.find_turn(db, record)
-            entry = earlier or file.insert(db, record, payload, wanted)
-            return entry, earlier is None, file.dead_counts(db)
+            return earlier or file.insert(db, record, payload, wanted), file.dead_counts(db)
 
-        def landed(result: tuple[Entry, bool, dict[GraphName, int]]) -> None:
-            entry, new, dead = result
-            for graph in entry.targets if new else ():
+        def landed(result: tuple[Entry, dict[GraphName, int]]) -> None:
+            entry, dead = result
+            for graph in () if entry.repeated else entry.targets:
                 self._enter(graph, entry.seq)
             for graph, count in dead.items():
                 if (forgotten := self._backlogs[graph].dead - count) > 0:
                     log.info("dead_letters_forgotten", graph=graph, seq=entry.seq, count=forgotten)
             self._count_dead(dead)
 
-        entry, _, _ = await self._run(write, landed, reserve=True)
+        entry, _ = await self._run(write, landed, reserve=True)
         return entry
 
     # --- entries out ----------------------------------------------------------------------------

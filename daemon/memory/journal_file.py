@@ -276,7 +276,7 @@ def find_turn(db: sqlite3.Connection, record: Record) -> Entry | None:
     if row[2] != _fingerprint(record.turn.text):
         raise TurnIdReused(f"turn id {record.turn.id!r} was used before, for another text: give each turn its own id")
     targets = {graph for (graph,) in db.execute("SELECT graph FROM deliveries WHERE seq = ?", (row[0],))}
-    return Entry(row[0], row[1], record, tuple(graph for graph in GRAPHS if graph in targets))
+    return Entry(row[0], row[1], record, tuple(graph for graph in GRAPHS if graph in targets), repeated=True)
 
 
 def insert(db: sqlite3.Connection, record: Record, payload: tuple[str, bytes], targets: Sequence[GraphName]) -> Entry:

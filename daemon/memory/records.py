@@ -73,12 +73,16 @@ Record: TypeAlias = TurnRecord | ForgetRecord
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One journaled record: `seq` grows by one, `recorded_at` is Unix time in seconds."""
+    """One journaled record: `seq` grows by one, `recorded_at` is Unix time in seconds.
+
+    `repeated` says that the journal had this turn already: it tells of one append, and is no part of the entry.
+    """
 
     seq: int
     recorded_at: float
     record: Record
     targets: tuple[GraphName, ...] = ("user", "agent")
+    repeated: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,79 @@
+"""Turns: what the journal and the session keep of one, and of one that is sent again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from actors.local_runtime import LocalRuntime
+from config.settings import Settings, load_settings
+from daemon.errors import TurnIdReused
+from daemon.memory.journal import Journal
+from daemon.memory.records import TurnRecord
+from daemon.metrics import Metrics
+from daemon.orchestrator import Orchestrator
+from daemon.protocol import Ingest
+from daemon.turns import Turns
+from tests.unit.spoken import ROOMY
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    off = {name: {"enabled": False} for name in ("encoder", "extractor", "classifier")}
+    return load_settings(overrides={"home": str(tmp_path), "slm": off}).settings
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
+    journal = Journal(tmp_path / "journal.sqlite", ROOMY)
+    await journal.open()
+    yield journal
+    await journal.close()
+
+
+@pytest.fixture
+def turns(settings: Settings, journal: Journal) -> Turns:
+    return _turns(settings, journal)
+
+
+def _turns(settings: Settings, journal: Journal) -> Turns:
+    runtime = LocalRuntime(settings, settings.registry_root)
+    return Turns(settings, Orchestrator(runtime, settings.turn.deadline_s), journal, Metrics())
+
+
+async def _contexts(journal: Journal) -> dict[str, list[str]]:
+    records = [entry.record for entry in await journal.entries(0, 100, "user")]
+    return {r.turn.id: [u.text for u in r.turn.context] for r in records if isinstance(r, TurnRecord)}
+
+
+async def test_a_turn_sent_again_has_its_receipt_and_joins_the_context_once(turns: Turns, journal: Journal) -> None:
+    first = await turns.ingest(Ingest(text="Emma has a dog.", turn_id="a", session="s"))
+    other = await turns.ingest(Ingest(text="It is called Rex.", turn_id="b", session="s"))
+    again = await turns.ingest(Ingest(text="Emma has a dog.", turn_id="a", session="s"))
+    await turns.ingest(Ingest(text="He barks.", turn_id="c", session="s"))
+    assert (again.seq, again.turn_id) == (first.seq, "a") != (other.seq, "a")
+    assert await _contexts(journal) == {
+        "a": [],
+        "b": ["Emma has a dog."],
+        "c": ["Emma has a dog.", "It is called Rex."],
+    }
+
+
+async def test_a_daemon_that_started_anew_knows_the_turn_too(
+    settings: Settings, turns: Turns, journal: Journal
+) -> None:
+    first = await turns.ingest(Ingest(text="Emma has a dog.", turn_id="a", session="s"))
+    later = _turns(settings, journal)
+    assert (await later.ingest(Ingest(text="Emma has a dog.", turn_id="a", session="s"))).seq == first.seq
+    await later.ingest(Ingest(text="He barks.", turn_id="b", session="s"))
+    assert (await _contexts(journal))["b"] == []
+
+
+async def test_an_id_used_for_other_words_is_refused_and_leaves_no_trace(turns: Turns, journal: Journal) -> None:
+    await turns.ingest(Ingest(text="Emma has a dog.", turn_id="a", session="s"))
+    with pytest.raises(TurnIdReused):
+        await turns.ingest(Ingest(text="Emma has a cat.", turn_id="a", session="s"))
+    await turns.ingest(Ingest(text="He barks.", turn_id="b", session="s"))
+    assert (await _contexts(journal))["b"] == ["Emma has a dog."]
