@@ -18,7 +18,7 @@ from actors.extraction.sequence import TURN, Limits, SequenceBuilder, TokenSeque
 from actors.extraction.spans import distances
 from actors.messages import Extraction, KnownEntity, Relation, Request, Turn, Utterance
 from actors.runtimes.onnx import open_session, open_tokenizer
-from config.schema import SchemaError, load_schema
+from config.schema import Schema, SchemaError, load_schema
 from config.settings import SlmSettings
 from registry.versions import ModelVersion
 
@@ -89,6 +89,11 @@ class Extractor:
         except Exception as error:  # onnxruntime's exceptions share no base below Exception
             raise ModelLoadError(f"{version}: does not run: {error}") from error
         return extractor
+
+    @property
+    def schema(self) -> Schema:
+        """What the version was trained to say: its own schema, which need not be the shipped one."""
+        return self._assembler.schema
 
     def run(self, requests: Sequence[Request]) -> Sequence[Extraction]:
         """One extraction per request, in order. Any text gives one, if an empty one."""

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from config.schema import Schema
+from config.schema import load_schema
 from training.annotation import Example, read_examples
 from training.errors import TrainingError
 
@@ -42,7 +42,7 @@ def held_out_ids(examples: Sequence[Example]) -> set[str]:
     return {id_ for id_, key in conversation_keys(examples).items() if is_held_out(key)}
 
 
-def choose(examples: Sequence[Example], split: str, schema: Schema) -> list[Example]:
+def choose(examples: Sequence[Example], split: str) -> list[Example]:
     """The examples of a split: "all", "train" or "held_out".
 
     An example is held out where our own data would put it: other files may quote it.
@@ -54,7 +54,7 @@ def choose(examples: Sequence[Example], split: str, schema: Schema) -> list[Exam
         return list(examples)
     if split not in ("train", "held_out"):
         raise TrainingError(f"no split {split!r}; there are all, train and held_out")
-    own = read_examples(conversation_files(), schema)
+    own = read_examples(conversation_files(), load_schema())
     # Ids are line numbers and change as files grow; what is said does not.
     everything = [replace(e, id=f"{number}") for number, e in enumerate([*examples, *own])]
     held_out = held_out_ids(everything)

@@ -85,7 +85,7 @@ class Assembler:
     def __init__(
         self, schema: Schema, time_types: frozenset[str], role_type: str | None, calibration: Calibration
     ) -> None:
-        self.labels = Labels.of(schema)
+        self.schema, self.labels = schema, Labels.of(schema)
         self._time_types, self._role_type, self._calibration = time_types, role_type, calibration
         self._roles = role_nodes(self.labels)
         kinds = self.labels.types

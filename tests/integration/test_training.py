@@ -12,12 +12,14 @@ import pytest
 
 from actors.extractor import Extractor
 from actors.messages import Request, Turn
+from config.schema import load_schema
 from config.settings import load_settings
 from registry.store import Store
 from registry.versions import Manifest
 from training.splits import CONVERSATIONS
 
 ROOT = Path(__file__).parents[2]
+OTHER = ROOT / "training" / "data" / "other" / "knowledgenet"
 TURNS_OF = ("turns-1.txt", "turns-2.txt", "turns-3.txt")
 
 
@@ -66,6 +68,39 @@ def test_one_command_makes_an_extractor_that_can_be_registered_loaded_and_scored
     )
     assert 0.0 <= report["entity"]["f1"] <= 1.0
     assert report["latency_ms"]["p50"] > 0
+
+
+@pytest.mark.timeout(600)
+def test_the_same_command_learns_another_schema_from_its_file(tmp_path: Path) -> None:
+    data = tmp_path / "sentences"
+    data.mkdir()
+    blocks = (OTHER / "knowledgenet.txt").read_text(encoding="utf-8").split("\n\n")
+    (data / "few.txt").write_text("\n\n".join(blocks[:60]), encoding="utf-8")
+    home, out = tmp_path / "home", tmp_path / "models"
+
+    command(
+        "training.extractor.train",
+        *("--version", "9.9.8", "--epochs", "1", "--schema", str(OTHER / "schema.yaml"), "--data", str(data)),
+        *("--out", str(out), "--checkpoints", str(tmp_path / "checkpoints")),
+        home=home,
+    )
+
+    version = Store(home / "registry").verify("extractor@9.9.8")
+    extractor = Extractor.load(version, load_settings().settings.slm["extractor"])
+    other, shipped = load_schema(OTHER / "schema.yaml"), load_schema()
+    assert extractor.schema == other
+    assert not other.predicates.keys() & shipped.predicates.keys()
+    extractor.close()
+    told = tmp_path / "told.jsonl"
+    command(
+        "training.evaluate",
+        *("extractor", str(data / "few.txt"), "--version", "9.9.8", "--json", "--predictions", str(told)),
+        home=home,
+    )
+    said = [json.loads(line) for line in told.read_text(encoding="utf-8").splitlines()]
+    assert len(said) == 60
+    assert {relation["predicate"] for one in said for relation in one["relations"]} <= other.predicates.keys()
+    assert {entity["type"] for one in said for entity in one["entities"]} <= other.entity_types.keys()
 
 
 @pytest.mark.timeout(600)

@@ -1,19 +1,24 @@
 """Partly annotated examples: how public sets become them, and that training asks nothing that was not annotated."""
 
 import json
+from dataclasses import replace
 
 import torch
 
 from actors.extraction.sequence import Limits, SequenceBuilder
+from actors.messages import Mention, Relation
 from actors.runtimes.onnx import open_tokenizer
 from config.schema import load_schema
 from registry.bundled import BUNDLED
 from training.annotation import read_examples, to_block
 from training.extractor.batches import IGNORED, Labeller, encoder_batch, pair_batch
+from training.extractor.public.mapping import load_mapping
 from training.extractor.public.readers import read_gap, read_knowledgenet, read_text2kgbench
-from training.splits import public_files
+from training.extractor.score import judged, score
+from training.splits import PUBLIC, public_files
 
 SCHEMA = load_schema()
+OTHER = PUBLIC.parent / "other" / "knowledgenet"
 TOKENIZER = max((BUNDLED / "extractor").glob("*/tokenizer.json"))
 
 
@@ -158,3 +163,42 @@ def test_whole_examples_are_asked_everything(tmp_path) -> None:
     assert IGNORED not in own.tags
     assert pair_batch([own], [[]], labeller.labels, labeller.symmetric, 16).known is None
     assert torch.is_tensor(encoder_batch([own]).tags)
+
+
+def test_a_score_judges_only_what_was_annotated(tmp_path) -> None:
+    [part] = knowledgenet(
+        tmp_path, "Ana Lund of Graz married Bo Dahl of Oslo.", [["Ana Lund", "SPOUSE", "Bo Dahl"]], ["SPOUSE"]
+    )
+    wrong = replace(
+        part.gold,
+        mentions=(*part.gold.mentions, Mention("Graz", "LOCATION", 12, 16, 0.9)),
+        relations=(
+            Relation("Ana Lund", "lives_in", "Graz", "asserted", 0.9),
+            Relation("Ana Lund", "married_to", "Graz", "asserted", 0.9),
+            Relation("Ana Lund", "sibling_of", "Bo Dahl", "asserted", 0.9),
+        ),
+    )
+    told = [(r.predicate, r.object) for r in judged(part, wrong).relations]
+    assert told == [("married_to", "Graz"), ("sibling_of", "Bo Dahl")]
+    report = score([part], [wrong], SCHEMA)
+    assert report["entity"] == {"f1": 1.0, "precision": 1.0, "recall": 1.0, "count": 2}
+    assert report["relation"] == {"f1": 0.0, "precision": 0.0, "recall": 0.0, "count": 1}
+    assert judged(replace(part, annotated=None), wrong) is wrong
+
+
+def test_another_schema_takes_a_mapping_of_its_own() -> None:
+    other = load_schema(OTHER / "schema.yaml")
+    mapping = load_mapping(OTHER / "mapping.yaml").sets["knowledgenet"]
+    assert mapping.keys() == other.predicates.keys() == load_mapping().sets["knowledgenet"].keys()
+    for name, entry in mapping.items():
+        assert entry.predicate == name
+        assert other.predicates[name].joins(entry.subject, entry.object)
+    examples = read_examples([OTHER / "knowledgenet.txt"], other)
+    assert {r.predicate for example in examples for r in example.gold.relations} == other.predicates.keys()
+
+
+def test_our_mapping_says_what_our_schema_allows() -> None:
+    for entries in load_mapping().sets.values():
+        for entry in entries.values():
+            ends = (entry.object, entry.subject) if entry.flipped else (entry.subject, entry.object)
+            assert all(SCHEMA.predicates[name].joins(*ends) for name in entry.predicates)

@@ -66,9 +66,9 @@ def test_a_file_of_some_of_our_turns_is_split_as_we_split_them() -> None:
     held_out = held_out_ids(examples)
     some = examples[1::7]
     renamed = [replace(example, id=f"other:{number}") for number, example in enumerate(some)]
-    chosen = choose(renamed, "held_out", SCHEMA)
+    chosen = choose(renamed, "held_out")
     assert [example.text for example in chosen] == [example.text for example in some if example.id in held_out]
-    assert len(chosen) + len(choose(renamed, "train", SCHEMA)) == len(choose(renamed, "all", SCHEMA))
+    assert len(chosen) + len(choose(renamed, "train")) == len(choose(renamed, "all"))
 
 
 def test_an_unknown_or_empty_split_is_refused() -> None:
@@ -76,4 +76,4 @@ def test_an_unknown_or_empty_split_is_refused() -> None:
     side = "train" if held_out_ids(examples) else "held_out"
     for split in ("test", side):
         with pytest.raises(TrainingError):
-            choose(examples, split, SCHEMA)
+            choose(examples, split)

@@ -14,7 +14,7 @@ from actors.extractor import Extractor
 from actors.messages import ROLES
 from config.schema import Schema
 from training.annotation import Example
-from training.extractor.score import as_turn, fact
+from training.extractor.score import as_turn, fact, is_judged
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,6 +32,8 @@ def fit(extractor: Extractor, examples: Sequence[Example], schema: Schema) -> Ca
         true += len(gold)
         turn = as_turn(example)
         for found in extractor.candidates(turn.text, turn.speaker, turn.context):
+            if not is_judged(example, found.relation):
+                continue
             features.append((found.score, span_odds(found.span_confidence), 1.0))
             right.append(fact(found.relation, schema) in gold)
     if not features:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from actors.contract import SLM
+from actors.extractor import Extractor
 from actors.messages import Extraction
 from config.schema import Schema, load_schema
 from training.annotation import Example, read_examples, to_record
@@ -18,7 +19,7 @@ from training.bootstrap import Shares
 from training.evaluation import About
 from training.extractor.partial import Reader, as_if_whole, score_partial
 from training.extractor.report import details
-from training.extractor.score import Report, Tally, count, run_and_score
+from training.extractor.score import Report, Tally, count, judged, run_and_score
 from training.splits import choose, conversation_files, conversation_keys
 
 if TYPE_CHECKING:
@@ -81,18 +82,20 @@ class ExtractorEvaluation:
 
     def details(self) -> str:
         """What is taken for what, and the worst errors."""
-        return details(self.examples, self.said, self.schema)
+        return details(
+            self.examples, [judged(e, x) for e, x in zip(self.examples, self.said, strict=True)], self.schema
+        )
 
 
 def evaluate(slm: SLM, files: Sequence[Path], split: str) -> ExtractorEvaluation:
-    """Run `slm` on the examples of `files` that are in `split` ("all", "train" or "held_out").
+    """Run `slm` on the examples of `files`, in its own schema, that are in `split` ("all", "train" or "held_out").
 
     Raises:
         AnnotationError: a file does not follow the annotation rules.
         TrainingError: the split holds no example of these files.
     """
-    schema = load_schema()
-    return evaluate_examples(slm, choose(read_examples(files, schema), split, schema), schema)
+    schema = slm.schema if isinstance(slm, Extractor) else load_schema()
+    return evaluate_examples(slm, choose(read_examples(files, schema), split), schema)
 
 
 def evaluate_examples(

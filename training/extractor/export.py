@@ -14,7 +14,6 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
 
 from actors.extractor import ExtractorConfig
-from config.settings import SCHEMA
 from training.encoder.export import forget_origin
 from training.extractor.model import Network, Shape
 
@@ -37,12 +36,18 @@ def save_checkpoint(network: Network, path: Path) -> None:
 
 
 def write_version(
-    network: Network, tokenizer: Path, config: ExtractorConfig, folder: Path, *, quantised: bool = True
+    network: Network,
+    tokenizer: Path,
+    schema: Path,
+    config: ExtractorConfig,
+    folder: Path,
+    *,
+    quantised: bool = True,
 ) -> None:
     """Fill `folder` with a version's files; `quantised=False` keeps float weights, to measure what int8 costs."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(tokenizer, folder / "tokenizer.json")
-    shutil.copyfile(SCHEMA, folder / "schema.yaml")
+    shutil.copyfile(schema, folder / "schema.yaml")
     write_config(config, folder)
     with tempfile.TemporaryDirectory() as scratch:
         for name, write in (("encoder", _export_encoder), ("pairs", _export_pairs)):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
 import numpy as np
 
 from actors.contract import SLM
-from actors.messages import AGENT, USER, Extraction, Relation, Request, Turn, Utterance
+from actors.messages import AGENT, USER, Extraction, Mention, PronounLink, Relation, Request, Turn, Utterance
 from config.schema import Schema
 from training.annotation import Example
 from training.calibration import calibration_error
@@ -69,7 +70,8 @@ def score(examples: Sequence[Example], said: Sequence[Extraction], schema: Schem
     """Compare what a model said with the gold labels.
 
     An entity is right with its exact span and type, a relation with both arguments' text, predicate and direction
-    (either, for a symmetric predicate), a status on a right relation, a pronoun with its antecedent's text.
+    (either, for a symmetric predicate), a status on a right relation, a pronoun with its antecedent's text. Where not
+    everything was annotated, what cannot be known to be right or wrong is left out: see `judged`.
     """
     overall = Tally()
     by_category, by_predicate, by_style, by_type = (defaultdict[str, Tally](Tally) for _ in range(4))
@@ -79,7 +81,7 @@ def score(examples: Sequence[Example], said: Sequence[Extraction], schema: Schem
         turn = (overall, by_category[example.category], by_style[example.style])
         count(example, extraction, schema, turn, by_predicate, by_type)
         facts = {fact(r, schema) for r in example.gold.relations}
-        told = {fact(r, schema): r.confidence for r in extraction.relations}
+        told = {fact(r, schema): r.confidence for r in judged(example, extraction).relations}
         sureness += [(confidence, key in facts) for key, confidence in told.items()]
         corrections[bool(example.gold.correction) == (extraction.correction >= _CORRECTED)] += 1
     return {
@@ -107,7 +109,7 @@ def count(
     by_type: defaultdict[str, Tally],
 ) -> None:
     """Add the outcomes of one turn to all of `turn`, and to those of their predicates and entity types."""
-    gold = example.gold
+    gold, extraction = example.gold, judged(example, extraction)
     entities = {(m.start, m.end, m.type) for m in gold.mentions}
     told_entities = {(m.start, m.end, m.type) for m in extraction.mentions}
     for name, entity in _outcomes(entities, told_entities):
@@ -132,6 +134,37 @@ def count(
         _add(turn, "quiet", "true")
         if told_facts:
             _add(turn, "quiet", "told")
+
+
+def judged(example: Example, extraction: Extraction) -> Extraction:
+    """What of an extraction the annotation can judge: all, where all was annotated.
+
+    Else relations of predicates that were looked for or of two arguments that a gold relation joins, and mentions and
+    links that touch gold ones: of names in between it is not known whether they are any.
+    """
+    if example.annotated is None:
+        return extraction
+    taken = [(m.start, m.end) for m in example.gold.mentions] + [(k.start, k.end) for k in example.gold.links]
+
+    def touches(span: Mention | PronounLink) -> bool:
+        return any(span.start < end and span.end > start for start, end in taken)
+
+    return replace(
+        extraction,
+        mentions=tuple(filter(touches, extraction.mentions)),
+        links=tuple(filter(touches, extraction.links)),
+        relations=tuple(r for r in extraction.relations if is_judged(example, r)),
+    )
+
+
+def is_judged(example: Example, relation: Relation) -> bool:
+    """Whether the annotation tells if a relation holds."""
+    pairs = {frozenset((r.subject, r.object)) for r in example.gold.relations}
+    return (
+        example.annotated is None
+        or relation.predicate in example.annotated
+        or frozenset((relation.subject, relation.object)) in pairs
+    )
 
 
 def fact(relation: Relation, schema: Schema) -> Fact:

@@ -21,7 +21,7 @@ from actors.extraction.sequence import Limits, SequenceBuilder
 from actors.extractor import Extractor, ExtractorConfig
 from actors.runtimes.onnx import open_tokenizer
 from config.schema import Schema, load_schema
-from config.settings import load_settings
+from config.settings import SCHEMA, load_settings
 from registry.versions import ModelVersion
 from training.annotation import Example, read_examples
 from training.card import write_papers
@@ -35,7 +35,7 @@ from training.extractor.learning import Recipe, learn
 from training.extractor.model import Network, Shape
 from training.extractor.score import Report
 from training.register import describe_version, register_version
-from training.splits import CONVERSATIONS, conversation_keys, held_out_ids, is_held_out, public_files
+from training.splits import CONVERSATIONS, PUBLIC, conversation_keys, held_out_ids, is_held_out, public_files
 
 _log = structlog.get_logger(__name__)
 TUNING_SHARE = 0.1
@@ -97,7 +97,7 @@ def train(parts: Parts, schema: Schema, recipe: Recipe, checkpoints: Path, start
 def publish(
     network: Network,
     parts: Parts,
-    schema: Schema,
+    schema_file: Path,
     notes: str,
     version: str,
     folder: Path,
@@ -105,6 +105,7 @@ def publish(
 ) -> ModelVersion:
     """Write the version's folder: int8 files, fitted calibration, and a manifest with what it was measured to do, its
     model card and its report."""
+    schema = load_schema(schema_file)
     config = ExtractorConfig(
         limits=Limits(),
         time_types=time_types(parts.train),
@@ -132,8 +133,8 @@ def publish(
     tokenizer = base_weights() / "tokenizer.json"
     with TemporaryDirectory() as scratch:
         exact = Path(scratch)
-        write_version(network, tokenizer, config, exact, quantised=False)
-        write_version(network, tokenizer, config, folder)
+        write_version(network, tokenizer, schema_file, config, exact, quantised=False)
+        write_version(network, tokenizer, schema_file, config, folder)
         calibration = fit(Extractor.load(described(folder, {}), settings), parts.tune, schema)
         config = config.model_copy(update={"calibration": calibration})
         for target in (exact, folder):
@@ -154,6 +155,7 @@ def main() -> None:
     parser.add_argument("--version", required=True)
     parser.add_argument("--out", type=Path, default=Path("build/models"), help="folder of versions")
     parser.add_argument("--no-register", action="store_true", help="leave the registry alone")
+    parser.add_argument("--schema", type=Path, default=SCHEMA, help="entity types, predicates and statuses to learn")
     parser.add_argument("--data", type=Path, default=CONVERSATIONS, help="folder of annotated .txt files")
     parser.add_argument("--checkpoints", type=Path, default=Path("build/extractor"))
     parser.add_argument("--start", type=Path, help="go on from a checkpoint of an earlier run, at half the rates")
@@ -167,7 +169,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
-    schema = load_schema()
+    if options.public_epochs and options.schema != SCHEMA:
+        parser.error("the public sets are examples of the shipped schema: no --public-epochs with another")
+    schema = load_schema(options.schema)
     parts = split(read_examples(sorted(options.data.glob("*.txt")), schema))
     recipe = Recipe(epochs=options.epochs, public_epochs=options.public_epochs)
     if options.start:
@@ -182,11 +186,17 @@ def main() -> None:
     folder: Path = options.out / "extractor" / options.version
     if folder.exists():
         shutil.rmtree(folder)
-    data = ["training/data/conversations", *(["training/data/public"] if options.public_epochs else [])]
-    version = publish(network, parts, schema, notes, options.version, folder, data)
+    data = [_shown(options.data), *([_shown(PUBLIC)] if options.public_epochs else [])]
+    version = publish(network, parts, options.schema, notes, options.version, folder, data)
     if not options.no_register:
         register_version(version)
     _log.info("published", version=str(version), folder=str(folder))
+
+
+def _shown(data: Path) -> str:
+    """A folder as a manifest names it: nobody needs to know where a repository lies."""
+    root = PUBLIC.parents[2]
+    return str(data.resolve().relative_to(root)) if data.resolve().is_relative_to(root) else data.name
 
 
 def _summary(report: Report) -> dict[str, Any]:
