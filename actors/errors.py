@@ -49,6 +49,36 @@ class SlmFailed(ActorError):
     code = "slm_failed"
 
 
+class GenerationError(ActorError):
+    """A language model gave no answer that can be used."""
+
+    code = "generation_failed"
+
+
+class GenerationTimeout(GenerationError):
+    """It did not finish in its share of the deadline."""
+
+    code = "generation_timeout"
+
+
+class GenerationInvalid(GenerationError):
+    """Its answer cannot be read, even repaired, or says what nobody said."""
+
+    code = "generation_invalid"
+
+
+class GeneratorUnavailable(GenerationError):
+    """What runs it does not work or does not answer."""
+
+    code = "generator_unavailable"
+
+
+class TurnTooLong(GenerationError):
+    """The turn is longer than the version gives its language model to read."""
+
+    code = "turn_too_long"
+
+
 class ModelLoadError(ActorError):
     """A version's files cannot be used by its small model."""
 

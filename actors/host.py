@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,6 +18,7 @@ import psutil
 
 from actors.contract import SLM
 from actors.errors import ActorError, ModelLoadError, SlmFailed, SlmOverloaded, SlmTimeout, SlmUnavailable
+from actors.implementations import load_version
 from actors.lane import Lane, LaneClosed
 from actors.messages import Answer, HostHealth, Request, Result
 from config.settings import SlmSettings
@@ -263,9 +263,7 @@ def load_model(spec: HostSpec, version: str | None = None) -> LoadedModel:
         found = Store(spec.registry_root).get(wanted, verify=True)
         if found.manifest.name != spec.settings.model:
             raise ModelLoadError(f"{wanted} is not a version of {spec.settings.model}")
-        module, _, name = spec.settings.implementation.partition(":")
-        implementation: type[SLM] = getattr(import_module(module), name)
-        return LoadedModel(implementation.load(found, spec.settings), str(found))
+        return LoadedModel(load_version(found, spec.settings), str(found))
     except ModelLoadError:
         raise
     except Exception as error:  # a version's files, its class and its libraries may fail in any way

@@ -78,6 +78,11 @@ class Schema:
         """The predicates' categories, in the order of the file."""
         return tuple(dict.fromkeys(predicate.category for predicate in self.predicates.values()))
 
+    @property
+    def predicate_names(self) -> tuple[str, ...]:
+        """Every name that `canonical` knows: predicates, their aliases and inverses."""
+        return tuple(self._canonical)
+
     def canonical(self, name: str) -> Canonical | None:
         """The stored name of a predicate, an alias or an inverse; None for a name that the schema does not know."""
         return self._canonical.get(name)

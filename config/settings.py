@@ -104,10 +104,24 @@ class RaySettings(Block):
     start_timeout_s: Seconds
 
 
-class SlmSettings(Block):
-    """One small model: which class, which registry entry, when it runs and with how much."""
+ClassPath = Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
 
-    implementation: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+
+class ModelServerSettings(Block):
+    """Where a version that runs on a model server finds it, and which hosts but this one it may ask."""
+
+    base_url: str = ""
+    allowed_hosts: tuple[str, ...] = ()
+    api_key: SecretStr = SecretStr("")
+
+
+class SlmSettings(Block):
+    """One small model: which class, which registry entry, when it runs and with how much.
+
+    `implementations` names other classes for versions by their manifest's `runtime`.
+    """
+
+    implementation: ClassPath
     model: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
     events: tuple[Literal["text", "audio", "answer"], ...]
     after: tuple[str, ...] = ()
@@ -120,6 +134,8 @@ class SlmSettings(Block):
     max_queued: Count = 256
     num_cpus: Annotated[float, Field(ge=0)] = 0.1
     memory_mb: Count = 512
+    implementations: Mapping[str, ClassPath] = {}
+    server: ModelServerSettings = ModelServerSettings()
     max_restarts: Annotated[int, Field(ge=-1)] = -1
 
 
@@ -405,7 +421,7 @@ def _known(location: tuple[int | str, ...]) -> list[str]:
 
 
 def _shown(key: str, value: object) -> str:
-    if "password" in key.lower():
+    if "password" in key.lower() or "api_key" in key.lower():
         return "***"
     return "{…}" if isinstance(value, Mapping) else repr(value)
 

@@ -16,6 +16,14 @@ BUNDLED = Path(__file__).parent / "bundled"
 log = structlog.get_logger(__name__)
 
 
+def newest_bundled(name: str, runtime: str, folder: Path = BUNDLED) -> ModelVersion | None:
+    """The newest version of a model that ships with the code and runs on `runtime`. Raises: VersionCorrupt."""
+    manifests = [Manifest.read(path.parent) for path in folder.glob(f"{name}/*/{MANIFEST}")]
+    fitting = [manifest for manifest in manifests if manifest.runtime == runtime]
+    newest = max(fitting, key=lambda manifest: precedence(manifest.version), default=None)
+    return ModelVersion(newest, folder / name / newest.version) if newest else None
+
+
 def register_bundled(store: Store, active: ActivePointers, folder: Path = BUNDLED) -> list[ModelVersion]:
     """Register every `folder`/<name>/<version>/ and offer each model's newest (see `ActivePointers.offer`).
 

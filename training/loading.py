@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import cast
-
 from actors.contract import SLM
+from actors.implementations import load_version
 from config.settings import Settings
 from registry.active import ActivePointers
 from registry.bundled import BUNDLED
@@ -33,10 +31,7 @@ def open_slm(name: str, settings: Settings, version: str | None = None) -> tuple
 
 def load_slm(name: str, settings: Settings, version: ModelVersion) -> SLM:
     """The small model that the settings call `name`, loaded from a version. Raises: ModelLoadError."""
-    slm = settings.slm[name]
-    module, _, class_name = slm.implementation.partition(":")
-    implementation = cast("type[SLM]", getattr(import_module(module), class_name))
-    return implementation.load(version, slm)
+    return load_version(version, settings.slm[name])
 
 
 def find_version(model: str, settings: Settings, version: str | None = None) -> ModelVersion:

@@ -49,10 +49,11 @@ def check(extraction: Extraction, said: Turn) -> None:
         assert 0 <= span.confidence <= 1
     assert all(mention.type in SCHEMA.entity_types for mention in extraction.mentions)
     for link in extraction.links:
-        assert any(link.antecedent in source for source in sources)
+        assert link.antecedent in ROLES or any(link.antecedent in source for source in sources)
     arguments = {*ROLES, *(m.text for m in extraction.mentions), *(k.antecedent for k in extraction.links)}
     for relation in extraction.relations:
-        assert {relation.subject, relation.object} <= arguments
+        for argument in {relation.subject, relation.object} - arguments:
+            assert any(argument in source for source in sources[1:]), "said before, if not in the turn"
         assert relation.subject != relation.object
         assert relation.predicate in SCHEMA.predicates
         assert relation.status in SCHEMA.statuses
