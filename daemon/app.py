@@ -8,10 +8,11 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from time import perf_counter
+from typing import Any
 
 import structlog
 
@@ -34,7 +35,7 @@ from daemon.memory.user_graph import UserGraphProjection
 from daemon.metrics import Metrics
 from daemon.models import Models
 from daemon.orchestrator import Orchestrator
-from daemon.server import Server
+from daemon.server import Server, check_address
 from daemon.turns import Turns
 from registry.active import ActivePointers
 from registry.bundled import register_bundled
@@ -73,6 +74,7 @@ async def running(settings: Settings, tell: Tell = lambda _line: None) -> AsyncI
         for folder in (settings.home, settings.runtime_dir):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         stack.enter_context(_sole_owner(settings))
+        check_address(settings.server_uri)  # before anything that takes time
 
         metrics = Metrics()
         stack.callback(metrics.close)
@@ -93,7 +95,7 @@ async def running(settings: Settings, tell: Tell = lambda _line: None) -> AsyncI
         embedded = _embedded(settings)
         if embedded is not None:
             stack.push_async_callback(embedded.stop)
-        await asyncio.gather(
+        await _all_or_none(
             _start_runtime(runtime, tell),
             _start_embedded(embedded, tell),
             # The date parser's first use takes a quarter of a second: no turn shall wait for it.
@@ -147,6 +149,16 @@ def _runtime(settings: Settings) -> Runtime:
 def _embedded(settings: Settings) -> EmbeddedGraph | None:
     needed = any(configured_target(settings.graph, graph) is None for graph in GRAPHS)
     return EmbeddedGraph(settings.embedded_root, settings.graph) if needed else None
+
+
+async def _all_or_none(*starts: Coroutine[Any, Any, object]) -> None:
+    """Side by side; where one fails the others are cancelled, and have ended when its error comes out."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for start in starts:
+                group.create_task(start)
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
 
 
 async def _start_runtime(runtime: Runtime, tell: Tell) -> None:

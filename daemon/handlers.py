@@ -66,7 +66,7 @@ SHOAL = Attribution(name="Shoal", url="")
 
 
 class Handlers:
-    """Turns events into replies. Built once by `daemon.app`; `publish` sends an event to every watching client."""
+    """Turns events into replies. Built once by `daemon.app`; `publish` sends what it makes to watching clients."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Handlers:
         self._metrics = metrics
         self._started_at = time.monotonic()
         self.metrics_url: str | None = None
-        self.publish: Callable[[Event], None] = lambda _event: None
+        self.publish: Callable[[Callable[[], Event]], None] = lambda _make: None
         self.stop_requested = asyncio.Event()
         self._by_type: Mapping[str, Callable[[Any], Awaitable[Message]]] = {
             Ingest.TYPE: self._ingest,
@@ -121,7 +121,8 @@ class Handlers:
 
     async def _ingest(self, message: Ingest) -> Ingested:
         reply = await self._turns.ingest(message)
-        self.publish(reply.model_copy(update={"understood": {**reply.understood, "text": message.text}}).event())
+        shown = {"understood": {**reply.understood, "text": message.text}}
+        self.publish(lambda: reply.model_copy(update=shown).event())
         if message.wait == "stored":
             stored = await self._journal.wait_stored(reply.seq, message.wait_timeout_s)
             reply = reply.model_copy(update={"stored": dict(stored)})
@@ -140,7 +141,7 @@ class Handlers:
     def on_stored(self, graph: GraphName, entry: Entry, seconds: float) -> None:
         """Tell the metrics and whoever watches that an entry is committed in a graph."""
         self._metrics.stored.labels(graph).observe(seconds)
-        self.publish(Stored(seq=entry.seq, stored={graph: True}, dead=[]).event())
+        self.publish(lambda: Stored(seq=entry.seq, stored={graph: True}, dead=[]).event())
 
     # --- memory -------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -114,11 +115,14 @@ class Server:
         sockets = self._server.sockets if self._server else ()
         return int(sockets[0].getsockname()[1]) if self._uri.scheme == "tcp" and sockets else None
 
-    def publish(self, event: Event) -> None:
-        """Send an event to every watching client."""
-        for connection in self._connections:
-            if connection.watching:
-                connection.publish(event)
+    def publish(self, make: Callable[[], Event]) -> None:
+        """Send an event to every watching client; it is made only where there is one."""
+        watching = [connection for connection in self._connections if connection.watching]
+        if not watching:
+            return
+        event = make()
+        for connection in watching:
+            connection.publish(event)
 
     async def close(self, drain_timeout_s: float) -> None:
         """Refuse new clients and requests, let running requests end until the deadline, then cut the rest."""
@@ -200,6 +204,22 @@ class Server:
         self._metrics.refused.labels(error.code).inc()
         log.info("refused", code=error.code)
         await connection.send(error_event(error))
+
+
+def check_address(uri: str) -> None:
+    """Listen at an address for a moment, to hear now of what would hinder it later. Raises: as `Server.start`."""
+    address = urlparse(uri)
+    if address.scheme == "unix":
+        bind_unix(Path(address.path)).close()
+        Path(address.path).unlink(missing_ok=True)
+        return
+    family = socket.AF_INET6 if ":" in (address.hostname or "") else socket.AF_INET
+    try:
+        socket.create_server((address.hostname, address.port), family=family).close()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise SocketInUse(f"something listens at {uri} already: set server.uri to another port") from None
 
 
 def bind_unix(path: Path) -> socket.socket:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
+from actors.errors import ModelLoadError
 from config.settings import load_settings
 from daemon.app import running
 from daemon.client import Client, RequestFailed
@@ -65,6 +67,30 @@ async def test_a_socket_path_too_long_says_what_to_set(folder: Path) -> None:
     told = await refusal(folder, server__uri=f"unix://{folder}/{'x' * 120}.sock")
     assert "[socket_path_too_long]" in told
     assert "server.uri" in told
+
+
+async def test_a_bad_address_is_told_before_the_models_load(folder: Path) -> None:
+    told: list[str] = []
+    tree = {**_places(folder), "server": {"uri": f"unix://{folder / 'no' / 'such' / 'shoal.sock'}"}}
+    with pytest.raises(FileNotFoundError):
+        async with running(load_settings(overrides=tree).settings, told.append):
+            pass
+    assert told == []
+
+
+async def test_a_model_that_fails_ends_the_graphs_start_too(folder: Path) -> None:
+    broken = {"slm": {"encoder": {"implementation": "actors.encoder:NotThere"}}}
+    with pytest.raises(ModelLoadError):
+        async with running(load_settings(overrides=_places(folder) | broken).settings):
+            pass
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not [task for task in left if not task.done()]
+    assert not [child for child in psutil.Process().children() if str(folder) in " ".join(child.cmdline())]
+
+
+def _places(folder: Path) -> dict[str, object]:
+    """Settings of a whole daemon in this process, its embedded graph included."""
+    return {"home": str(folder), "runtime_dir": str(folder / "run"), "runtime": "local", "metrics": {"port": 0}}
 
 
 async def test_a_home_in_use_names_who_uses_it(shoal: DaemonProcess, folder: Path) -> None:
@@ -244,12 +270,7 @@ async def test_a_full_disk_refuses_turns_and_keeps_what_it_acknowledged(
 
     monkeypatch.setattr(journal_file, "open_file", small_disk)
     port = closed_port()
-    places: dict[str, object] = {
-        "home": str(folder),
-        "runtime_dir": str(folder / "run"),
-        "runtime": "local",
-        "metrics": {"port": 0},
-    }
+    places = _places(folder)
     places["slm"] = {slm: {"enabled": False} for slm in ("encoder", "extractor", "classifier")}
     tree = at_port(embedded_server, port)
     graph = {

@@ -15,7 +15,7 @@ from config.settings import ServerSettings, load_settings
 from daemon.client import Client, RequestFailed
 from daemon.errors import DaemonUnreachable, SocketInUse, SocketPathTooLong, TextTooLong
 from daemon.metrics import Metrics
-from daemon.server import Connection, Server
+from daemon.server import Connection, Server, check_address
 
 
 def limits(**changes: float) -> ServerSettings:
@@ -114,8 +114,27 @@ async def test_a_file_at_the_sockets_path_is_left_alone(path: Path) -> None:
 
 
 async def test_a_path_that_no_socket_can_have(tmp_path: Path) -> None:
+    uri = f"unix://{tmp_path / ('x' * 120)}"
     with pytest.raises(SocketPathTooLong):
-        await Server(f"unix://{tmp_path / ('x' * 120)}", limits(), echo, Metrics()).start()
+        await Server(uri, limits(), echo, Metrics()).start()
+    with pytest.raises(SocketPathTooLong):
+        check_address(uri)
+
+
+async def test_an_address_can_be_checked_before_it_is_served(path: Path) -> None:
+    check_address(f"unix://{path}")
+    assert not path.exists()
+    async with serving(path), client(path) as connected:
+        with pytest.raises(SocketInUse, match="already listens"):
+            check_address(f"unix://{path}")
+        assert (await connected.exchange(Event("hello"))).type == "echo"
+    server = Server("tcp://127.0.0.1:0", limits(), echo, Metrics())
+    await server.start()
+    uri = f"tcp://127.0.0.1:{server.port}"
+    with pytest.raises(SocketInUse, match="another port"):
+        check_address(uri)
+    await server.close(0.5)
+    check_address(uri)
 
 
 @pytest.mark.parametrize(
@@ -180,11 +199,21 @@ async def test_watching_clients_hear_of_events_in_order(path: Path) -> None:
     async with serving(path) as server, client(path) as watcher:
         await watcher.exchange(Event("watch"))
         for number in range(3):
-            server.publish(Event("stored", {"seq": number + 1, "stored": {"user": True}, "dead": []}))
+            event = Event("stored", {"seq": number + 1, "stored": {"user": True}, "dead": []})
+            server.publish(lambda event=event: event)  # type: ignore[misc]  # mypy cannot infer such a default
 
         events = watcher.events()
         assert [(await anext(events)).model_dump()["seq"] for _ in range(3)] == [1, 2, 3]
         await events.aclose()  # type: ignore[attr-defined]
+
+
+async def test_what_nobody_watches_is_not_even_made(path: Path) -> None:
+    def never() -> Event:
+        raise AssertionError("made for nobody")
+
+    async with serving(path) as server, client(path) as connected:
+        await connected.exchange(Event("hello"))
+        server.publish(never)
 
 
 async def test_a_watching_client_gets_its_reply_before_any_event(path: Path) -> None:
@@ -192,7 +221,7 @@ async def test_a_watching_client_gets_its_reply_before_any_event(path: Path) -> 
 
     async def publish_early(event: Event, connection: Connection) -> Event:
         connection.watching = True
-        servers[0].publish(Event("stored", {"seq": 1}))
+        servers[0].publish(lambda: Event("stored", {"seq": 1}))
         await asyncio.sleep(0)
         return Event("watching")
 
@@ -205,8 +234,8 @@ async def test_a_watching_client_that_does_not_read_is_cut_off(path: Path) -> No
     async with serving(path) as server, client(path) as watcher:
         await watcher.exchange(Event("watch"))
         connection = next(iter(server._connections))
-        for number in range(2000):
-            server.publish(Event("stored", {"seq": number, "padding": "x" * 1000}))
+        for _ in range(2000):
+            server.publish(lambda: Event("stored", {"padding": "x" * 1000}))
         await until(lambda: connection not in server._connections)
 
 
