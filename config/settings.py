@@ -151,6 +151,7 @@ class SyncSettings(Block):
     """How turns travel from the journal to the graphs, and when a refused write is set aside."""
 
     batch_turns: Count
+    gather_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.05
     retry_min_s: Seconds
     retry_max_s: Seconds
     attempts: Count

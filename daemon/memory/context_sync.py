@@ -177,7 +177,12 @@ class _Worker:
             log.info("graph_connected", graph=self._graph)
 
     async def _deliver_next(self) -> None:
-        await self._journal.backlog(self._graph).filled.wait()
+        backlog = self._journal.backlog(self._graph)
+        await backlog.filled.wait()
+        # Whoever speaks may speak on: a burst goes in one batch, and leaves the processor to the replies meanwhile.
+        gathering_s = self._settings.gather_s - backlog.oldest_age_s
+        if gathering_s > 0 and len(backlog) < self._settings.batch_turns:
+            await asyncio.sleep(gathering_s)
         # Whatever waits lies beyond the graph's cursor: `reconcile` and `mark_synced` see to that.
         entries = await self._journal.entries(0, self._settings.batch_turns, self._graph)
         if not entries:

@@ -23,7 +23,7 @@ from daemon.memory.journal import Journal
 from daemon.memory.records import Entry, GraphName, Node, TurnRecord, Writes
 from tests.unit.spoken import ROOMY, said
 
-QUICK = SyncSettings(batch_turns=4, retry_min_s=0.0001, retry_max_s=0.001, attempts=3)
+QUICK = SyncSettings(batch_turns=4, gather_s=0, retry_min_s=0.0001, retry_max_s=0.001, attempts=3)
 
 
 class MemoryStore:
@@ -195,6 +195,24 @@ async def test_what_waits_goes_in_batches_of_at_most_the_setting(scene: Scene) -
     scene.start()
     await scene.drained()
     assert scene.user.applied_sizes == [4, 4, 2]
+
+
+async def test_a_burst_is_few_batches(scene: Scene) -> None:
+    scene.settings = QUICK.model_copy(update={"batch_turns": 64, "gather_s": 0.5})
+    scene.start()
+    await scene.until(lambda: scene.state().connected)
+    await say(scene, *"abcdefghij")
+    await scene.drained()
+    assert scene.user.nodes == understood(*"abcdefghij")
+    assert scene.state().batches <= 3
+
+
+async def test_a_full_batch_goes_at_once(scene: Scene) -> None:
+    scene.settings = QUICK.model_copy(update={"gather_s": 3600.0})
+    await say(scene, *"abcd")
+    scene.start()
+    await scene.drained()
+    assert scene.user.applied_sizes == [4]
 
 
 async def test_a_turn_for_one_graph_does_not_reach_the_other(scene: Scene) -> None:
