@@ -212,10 +212,8 @@ def queue(context: typer.Context, as_json: Json = False) -> None:
 @queue_app.command()
 def retry(context: typer.Context, receipt: int, graph: str) -> None:
     """Put a dead letter back into the queue."""
-    reply = _talk(
-        context, lambda client: client.request(RetryDeadLetter(seq=receipt, graph=_graph(graph)), DeadLetterSettled)
-    )
-    show.console().print(f"receipt {receipt} waits again, as {reply.new_seq}")
+    settled = _settle(context, RetryDeadLetter(seq=receipt, graph=_graph(graph)))
+    show.console().print(f"receipt {receipt} waits again, as {settled.new_seq}")
 
 
 @queue_app.command()
@@ -224,9 +222,7 @@ def discard(
 ) -> None:
     """Erase a dead letter: what it said is lost for this graph. Asks first."""
     yes or typer.confirm(f"Erase dead letter {receipt} of the {graph} graph for good?", abort=True)
-    _talk(
-        context, lambda client: client.request(DiscardDeadLetter(seq=receipt, graph=_graph(graph)), DeadLetterSettled)
-    )
+    _settle(context, DiscardDeadLetter(seq=receipt, graph=_graph(graph)))
     show.console().print(f"receipt {receipt} discarded")
 
 
@@ -308,6 +304,10 @@ def _talk(context: typer.Context, conversation: Callable[[Client], Awaitable[T]]
             return await conversation(client)
 
     return asyncio.run(converse())
+
+
+def _settle(context: typer.Context, message: RetryDeadLetter | DiscardDeadLetter) -> DeadLetterSettled:
+    return _talk(context, lambda client: client.request(message, DeadLetterSettled))
 
 
 def _forget(context: typer.Context, message: Forget) -> None:
