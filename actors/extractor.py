@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _log = structlog.get_logger(__name__)
+_PARTIALS = 64
+"""Growing turns whose last answer is kept."""
+_NOTHING = Extraction((), (), ())
+_GROWN = re.compile(r"\S(?=\s)|[.,;:!?…](?=$)")
 _PROBE = "My sister Emma moved to Lisbon last week and she loves it there."
 
 
@@ -60,6 +66,7 @@ class Extractor:
     ) -> None:
         self._encoder, self._pairs = encoder, pairs
         self._builder, self._assembler = builder, assembler
+        self._partials: OrderedDict[str, tuple[str, Extraction]] = OrderedDict()
         self._doubt = doubt
 
     @classmethod
@@ -118,6 +125,27 @@ class Extractor:
             earlier.append(Utterance(speaker, text[start:end]))
         return self._doubt.lower(_joined(parts), text)
 
+    def extract_partial(
+        self,
+        turn_id: str,
+        text: str,
+        speaker: str,
+        context: Sequence[Utterance] = (),
+        known: Sequence[KnownEntity] = (),
+    ) -> Extraction:
+        """What a turn has said so far: relations that what follows will hardly take back.
+
+        The last word may still grow, so it is read once something follows it; until then the last answer holds.
+        """
+        settled = text[: _settled(text)]
+        read, told = self._partials.pop(turn_id, ("", _NOTHING))
+        if read != settled:
+            told = self._assembler.lasting(self.extract(settled, speaker, context, known))
+        self._partials[turn_id] = settled, told
+        while len(self._partials) > _PARTIALS:
+            self._partials.popitem(last=False)
+        return told
+
     def candidates(self, text: str, speaker: str, context: Sequence[Utterance]) -> list[Found]:
         """Every relation that was weighed, told or not, with its scores: what calibration is fitted to."""
         sequence = self._builder.build(text, [said.speaker == speaker for said in context], context)
@@ -125,6 +153,9 @@ class Extractor:
         return self._assembler.candidates(sequence, words, spans, scores) if words else []
 
     def _of_turn(self, turn: Turn) -> Extraction:
+        if not turn.complete:
+            return self.extract_partial(turn.id, turn.text, turn.speaker, turn.context, turn.known)
+        self._partials.pop(turn.id, None)
         return self.extract(turn.text, turn.speaker, turn.context, turn.known)
 
     def _window(
@@ -155,6 +186,11 @@ class Extractor:
         )
         scores = PairScores(relation[0], status[0], time[0], link[0])
         return words, spans, scores, float(1 / (1 + np.exp(-correction[0])))
+
+
+def _settled(text: str) -> int:
+    """Where the words end that can grow no more: before the last one, unless a space or a mark follows it."""
+    return max((found.end() for found in _GROWN.finditer(text)), default=0)
 
 
 def _row(numbers: Sequence[int]) -> NDArray[np.int64]:

@@ -34,7 +34,10 @@ class KnownEntity:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn as the small models see it. `context` is oldest first; `said_at` is Unix time in seconds."""
+    """One turn as the small models see it. `context` is oldest first; `said_at` is Unix time in seconds.
+
+    A turn that is not `complete` is what has been said of it so far.
+    """
 
     id: str
     user: str
@@ -44,6 +47,7 @@ class Turn:
     said_at: float
     context: tuple[Utterance, ...] = ()
     known: tuple[KnownEntity, ...] = ()
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,13 +34,15 @@ CONSIDERED = -4.0
 class Calibration:
     """How a relation's score becomes the probability that all of it is right, and from which one on it is told.
 
-    The log odds are `bias + score * relation + span * span_odds(confidence of both arguments)`.
+    The log odds are `bias + score * relation + span * span_odds(confidence of both arguments)`. Of a turn that goes on
+    a relation is told from `partial_threshold` on.
     """
 
     score: float = 1.0
     span: float = 1.0
     bias: float = 0.0
     threshold: float = 0.5
+    partial_threshold: float = 0.5
 
 
 def span_odds(confidence: float) -> float:
@@ -131,6 +133,11 @@ class Assembler:
         relations = [one.relation for one in found if one.relation.confidence >= self._calibration.threshold]
         pronouns = [link for link in links if link is not None]
         return Extraction(tuple(self.mentions(sequence, words, spans)), tuple(pronouns), tuple(relations), correction)
+
+    def lasting(self, extraction: Extraction) -> Extraction:
+        """An extraction of a turn that goes on, without the relations that may not outlast it."""
+        sure = (r for r in extraction.relations if r.confidence >= self._calibration.partial_threshold)
+        return replace(extraction, relations=tuple(sure))
 
     def candidates(
         self, sequence: TokenSequence, words: Sequence[Word], spans: Sequence[TaggedSpan], scores: PairScores

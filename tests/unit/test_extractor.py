@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -194,3 +195,31 @@ def test_an_unknown_key_of_the_configuration_is_refused(tmp_path: Path) -> None:
     (folder / "extractor.json").write_text(json.dumps(config | {"colour": "red"}))
     with pytest.raises(ModelLoadError):
         Extractor.load(ModelVersion(version.manifest, folder), settings())
+
+
+def growing(text: str) -> Request:
+    return Request(replace(turn(text), complete=False))
+
+
+def test_of_a_growing_turn_the_last_word_is_read_once_it_has_ended(extractor: Extractor) -> None:
+    (so_far,) = extractor.run([growing("My sister Emma moved to New")])
+    (as_before,) = extractor.run([growing("My sister Emma moved to New Y")])
+    (further,) = extractor.run([growing("My sister Emma moved to New York.")])
+    assert [mention.end for mention in so_far.mentions if mention.end > 23] == []
+    assert max(mention.end for mention in as_before.mentions) <= len("My sister Emma moved to New")
+    check(further, turn("My sister Emma moved to New York."))
+
+
+def test_a_growing_turn_is_read_again_only_when_a_word_has_ended(extractor: Extractor) -> None:
+    (one,) = extractor.run([growing("My sister Emma lives in Oslo, and sh")])
+    (two,) = extractor.run([growing("My sister Emma lives in Oslo, and she")])
+    (three,) = extractor.run([growing("My sister Emma lives in Oslo, and she ")])
+    assert one is two
+    assert three is not two
+
+
+def test_of_a_growing_turn_only_what_is_sure_enough_to_last_is_told(extractor: Extractor) -> None:
+    (whole,) = extractor.run([Request(turn("My sister Emma lives in Oslo, you know,"))])
+    (so_far,) = extractor.run([growing("My sister Emma lives in Oslo, you know,")])
+    least = extractor._assembler._calibration.partial_threshold
+    assert set(so_far.relations) == {relation for relation in whole.relations if relation.confidence >= least}

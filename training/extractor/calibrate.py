@@ -11,15 +11,18 @@ import numpy as np
 
 from actors.extraction.assembly import Calibration, span_odds
 from actors.extractor import Extractor
-from actors.messages import ROLES
+from actors.messages import ROLES, Request
 from config.schema import Schema
 from training.annotation import Example
+from training.extractor.partial import CUTS_PERCENT, cuts
 from training.extractor.score import as_turn, fact, is_judged
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _RIDGE = 1.0
+_LASTING_SHARE = 0.93
+"""Of what is told of turns that go on, how much must still be told of the whole ones."""
 
 
 def fit(extractor: Extractor, examples: Sequence[Example], schema: Schema) -> Calibration:
@@ -43,6 +46,33 @@ def fit(extractor: Extractor, examples: Sequence[Example], schema: Schema) -> Ca
     fitted = Calibration(score=score, span=span, bias=bias)
     confidence = 1 / (1 + np.exp(-known @ (score, span, bias)))
     return replace(fitted, threshold=_best_threshold(confidence, outcome, true))
+
+
+def fit_partial(extractor: Extractor, examples: Sequence[Example], schema: Schema) -> float:
+    """The lowest confidence from which on what `extractor` tells of cut turns of `examples` lasts.
+
+    `extractor` has to tell all that it would of a whole turn: a partial threshold of 0.
+    """
+    confidences: list[float] = []
+    lasts: list[bool] = []
+    for example in examples:
+        turn = as_turn(example)
+        whole, *cut = extractor.run(
+            [
+                Request(
+                    replace(turn, id=f"{turn.id} {percent}", text=turn.text[:end], complete=percent == CUTS_PERCENT[-1])
+                )
+                for percent, end in reversed([*cuts(example)])
+            ]
+        )
+        lasting = {fact(relation, schema) for relation in whole.relations}
+        for relation in (relation for extraction in cut for relation in extraction.relations):
+            confidences.append(relation.confidence)
+            lasts.append(fact(relation, schema) in lasting)
+    order = np.argsort(-np.array(confidences))
+    share = np.cumsum(np.array(lasts, dtype=float)[order]) / np.arange(1, len(order) + 1)
+    good = np.flatnonzero(share >= _LASTING_SHARE)
+    return float(np.array(confidences)[order][good[-1]]) if len(good) else 1.0
 
 
 def time_types(examples: Iterable[Example]) -> frozenset[str]:

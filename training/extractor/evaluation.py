@@ -17,7 +17,7 @@ from config.schema import Schema, load_schema
 from training.annotation import Example, read_examples, to_record
 from training.bootstrap import Shares
 from training.evaluation import About
-from training.extractor.partial import Reader, as_if_whole, score_partial
+from training.extractor.partial import Reader, reader, score_partial
 from training.extractor.report import details
 from training.extractor.score import Report, Tally, count, judged, run_and_score
 from training.splits import choose, conversation_files, conversation_keys
@@ -103,7 +103,7 @@ def evaluate_examples(
 ) -> ExtractorEvaluation:
     """Run `slm` on whole and cut turns; `read_partial` reads the cut ones, by default as if they were whole."""
     said, report = run_and_score(slm, examples, schema)
-    partial = score_partial(examples, said, read_partial or as_if_whole(slm), schema)
+    partial = score_partial(examples, said, read_partial or reader(slm), schema)
     return ExtractorEvaluation(examples, said, schema, report | partial)
 
 

@@ -48,8 +48,8 @@ _ROLE_WORDS = dict(
 )
 
 
-def as_if_whole(slm: SLM) -> Reader:
-    """Reads cut text as it reads any other."""
+def reader(slm: SLM) -> Reader:
+    """Reads as the daemon has turns read, those that go on and whole ones."""
 
     def read(turn: Turn) -> Extraction:
         (result,) = slm.run([Request(turn)])
@@ -72,11 +72,12 @@ def score_partial(
             continue
         turn, finally_told = as_turn(example), {fact(relation, schema) for relation in final.relations}
         for percent, end in cuts(example):
-            said = read(replace(turn, text=example.text[:end]))
+            is_cut = percent < CUTS_PERCENT[-1]
+            said = read(replace(turn, text=example.text[:end], complete=not is_cut))
             told = {fact(relation, schema) for relation in said.relations}
             so_far = {key for key, at in stated.items() if at <= end}
             counts = Counter(stated=len(so_far), found=len(so_far & told))
-            if percent < CUTS_PERCENT[-1]:
+            if is_cut:
                 counts.update(told=len(told), kept=len(told & finally_told))
             by_cut[percent] += counts
             overall += counts

@@ -28,7 +28,7 @@ from training.card import write_papers
 from training.encoder.export import PACKAGE, base_weights
 from training.extractor.augment import Augmenter, Rates
 from training.extractor.batches import Labeller
-from training.extractor.calibrate import fit, role_type, time_types
+from training.extractor.calibrate import fit, fit_partial, role_type, time_types
 from training.extractor.evaluation import ABOUT, ExtractorEvaluation, evaluate_examples
 from training.extractor.export import load_checkpoint, save_checkpoint, write_config, write_version
 from training.extractor.learning import Recipe, learn
@@ -127,15 +127,20 @@ def publish(
             notes=notes,
         )
 
+    def opened(folder: Path) -> Extractor:
+        return Extractor.load(described(folder, {}), settings)
+
     def measured(folder: Path) -> ExtractorEvaluation:
-        return evaluate_examples(Extractor.load(described(folder, {}), settings), parts.held_out, schema)
+        return evaluate_examples(opened(folder), parts.held_out, schema)
 
     tokenizer = base_weights() / "tokenizer.json"
     with TemporaryDirectory() as scratch:
         exact = Path(scratch)
         write_version(network, tokenizer, schema_file, config, exact, quantised=False)
         write_version(network, tokenizer, schema_file, config, folder)
-        calibration = fit(Extractor.load(described(folder, {}), settings), parts.tune, schema)
+        calibration = replace(fit(opened(folder), parts.tune, schema), partial_threshold=0.0)
+        write_config(config.model_copy(update={"calibration": calibration}), folder)
+        calibration = replace(calibration, partial_threshold=fit_partial(opened(folder), parts.tune, schema))
         config = config.model_copy(update={"calibration": calibration})
         for target in (exact, folder):
             write_config(config, target)
