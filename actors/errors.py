@@ -79,6 +79,12 @@ class TurnTooLong(GenerationError):
     code = "turn_too_long"
 
 
+class TurnUnfinished(GenerationError):
+    """The turn goes on: words come faster than a language model answers."""
+
+    code = "turn_unfinished"
+
+
 class ModelLoadError(ActorError):
     """A version's files cannot be used by its small model."""
 

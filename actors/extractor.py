@@ -66,7 +66,7 @@ class Extractor:
     ) -> None:
         self._encoder, self._pairs = encoder, pairs
         self._builder, self._assembler = builder, assembler
-        self._partials: OrderedDict[str, tuple[str, Extraction]] = OrderedDict()
+        self._partials: OrderedDict[str, tuple[object, Extraction]] = OrderedDict()
         self._doubt = doubt
 
     @classmethod
@@ -138,10 +138,12 @@ class Extractor:
         The last word may still grow, so it is read once something follows it; until then the last answer holds.
         """
         settled = text[: _settled(text)]
-        read, told = self._partials.pop(turn_id, ("", _NOTHING))
-        if read != settled:
-            told = self._assembler.lasting(self.extract(settled, speaker, context, known))
-        self._partials[turn_id] = settled, told
+        # An id is the client's: another user's turn may have it, and the same words mean others in another context.
+        reading = (settled, speaker, tuple(context), tuple(known))
+        read, told = self._partials.pop(turn_id, (None, _NOTHING))
+        if read != reading:
+            told = self._assembler.lasting(self.extract(settled, speaker, context, known)) if settled else _NOTHING
+        self._partials[turn_id] = reading, told
         while len(self._partials) > _PARTIALS:
             self._partials.popitem(last=False)
         return told

@@ -9,7 +9,7 @@ from typing import Self
 
 import structlog
 
-from actors.errors import GenerationError, GenerationTimeout, ModelLoadError, TurnTooLong
+from actors.errors import GenerationError, GenerationTimeout, ModelLoadError, TurnTooLong, TurnUnfinished
 from actors.extraction.hedging import Doubt
 from actors.extractor import Extractor
 from actors.generation.answer import AnswerReader
@@ -89,12 +89,17 @@ class GenerativeExtractor:
         self._one_pass.close()
 
     def _of_turn(self, request: Request, deadline: float) -> Extraction:
+        if not request.turn.complete:
+            return self._stand_in(request, TurnUnfinished.code)
         try:
             return self._generate(request.turn, deadline)
         except GenerationError as error:
             _log.info("one_pass_stands_in", code=error.code, error=str(error))
-            (extraction,) = self._one_pass.run([request])
-            return replace(extraction, stood_in=StandIn(self._one_pass_version, error.code))
+            return self._stand_in(request, error.code)
+
+    def _stand_in(self, request: Request, code: str) -> Extraction:
+        (extraction,) = self._one_pass.run([request])
+        return replace(extraction, stood_in=StandIn(self._one_pass_version, code))
 
     def _generate(self, turn: Turn, deadline: float) -> Extraction:
         if len(turn.text) > self._config.max_characters:

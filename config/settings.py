@@ -123,7 +123,7 @@ class SlmSettings(Block):
 
     implementation: ClassPath
     model: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
-    events: tuple[Literal["text", "audio", "answer"], ...]
+    events: tuple[Literal["text", "partial", "audio", "answer"], ...]
     after: tuple[str, ...] = ()
     enabled: bool = True
     deadline_s: Seconds = 0.5

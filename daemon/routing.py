@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from config.settings import SlmSettings
 from daemon.errors import PlanError
 
-EventKind: TypeAlias = Literal["text", "audio", "answer"]
+EventKind: TypeAlias = Literal["text", "partial", "audio", "answer"]
 
 
 @dataclass(frozen=True, slots=True)

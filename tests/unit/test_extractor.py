@@ -11,7 +11,9 @@ import pytest
 from actors.errors import ModelLoadError
 from actors.extraction.hedging import Doubt
 from actors.extractor import Extractor
-from actors.messages import ROLES, Extraction, KnownEntity, Request, Turn, Utterance
+from actors.generative_extractor import GenerativeExtractor
+from actors.generator import GeneratorConfig
+from actors.messages import ROLES, Extraction, KnownEntity, Request, StandIn, Turn, Utterance
 from config.schema import Hedges, load_schema
 from config.settings import SlmSettings, load_settings
 from registry.bundled import BUNDLED
@@ -216,6 +218,32 @@ def test_a_growing_turn_is_read_again_only_when_a_word_has_ended(extractor: Extr
     (three,) = extractor.run([growing("My sister Emma lives in Oslo, and she ")])
     assert one is two
     assert three is not two
+
+
+def test_a_growing_turn_is_read_again_in_another_context(extractor: Extractor) -> None:
+    said = growing("She lives in Oslo, ").turn
+    emma, berta = ((Utterance("user", f"I met {name}."),) for name in ("Emma", "Berta"))
+    extractor.run([Request(replace(said, context=emma))])
+    (told,) = extractor.run([Request(replace(said, context=berta))])
+    assert told == extractor.extract_partial("another turn", said.text, said.speaker, berta)
+    assert "Emma" not in str(told)
+
+
+def test_a_growing_turn_is_not_given_to_a_language_model(extractor: Extractor) -> None:
+    class Slow:
+        def prepare(self, *_: object) -> None:
+            """It needs nothing."""
+
+        def complete(self, *_: object) -> str:
+            raise AssertionError("words come faster than it answers")
+
+        def close(self) -> None:
+            """It holds nothing."""
+
+    generative = GenerativeExtractor(Slow(), SCHEMA, GeneratorConfig(), extractor, str(newest()), 1.0)
+    (told,) = generative.run([growing("My sister Emma lives in Oslo, and")])
+    assert told.stood_in == StandIn(str(newest()), "turn_unfinished")
+    assert "Emma" in {mention.text for mention in told.mentions}
 
 
 def test_of_a_growing_turn_only_what_is_sure_enough_to_last_is_told(extractor: Extractor) -> None:

@@ -25,6 +25,10 @@ def test_only_the_models_of_the_event_are_planned() -> None:
     assert plan.steps == (Step("asr", (), 0.5),)
 
 
+def test_the_shipped_settings_let_the_extractor_alone_look_at_turns_that_go_on() -> None:
+    assert [step.slm for step in make_plan("partial", load_settings().settings.slm).steps] == ["extractor"]
+
+
 def test_what_is_switched_off_is_named() -> None:
     plan = make_plan("text", {"a": slm(enabled=False), "b": slm("a")})
 

@@ -172,7 +172,11 @@ BAD = [
     ("[metrics]\nhost = '0.0.0.0'", "metrics.host = '0.0.0.0'", "127.0.0.1"),
     ("[metrics]\nport = 65536", "metrics.port = 65536", "65535"),
     ("[sync]\nretry_min_s = 9.0\nretry_max_s = 1.0", "sync.retry_max_s = 1.0", "retry_min_s or more"),
-    ("[slm.extractor]\nevents = ['smell']", "slm.extractor.events.0 = 'smell'", "'text', 'audio' or 'answer'"),
+    (
+        "[slm.extractor]\nevents = ['smell']",
+        "slm.extractor.events.0 = 'smell'",
+        "'text', 'partial', 'audio' or 'answer'",
+    ),
     ("[slm.extractor]\nimplementation = 'x'", "slm.extractor.implementation = 'x'", "pattern"),
     ("[slm.extractor]\nafter = ['nobody']", "slm = {…}", "extractor.after names 'nobody'; known are encoder"),
     ("[slm.encoder]\nafter = ['classifier']", "slm = {…}", "run after the next: "),
