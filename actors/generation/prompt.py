@@ -35,7 +35,9 @@ class Prompt:
 
     def messages(self, turn: Turn) -> list[Message]:
         """The chat for one turn."""
-        return [*self._opening, {"role": "user", "content": "\n".join(_question(turn))}]
+        question = "\n".join(_question(turn))
+        # A lone surrogate is no UTF-8, and stops a runtime; one character stands for it.
+        return [*self._opening, {"role": "user", "content": question.encode("utf-8", "replace").decode()}]
 
 
 def answer_schema(schema: Schema) -> dict[str, Any]:

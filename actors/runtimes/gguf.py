@@ -81,7 +81,10 @@ class GgufGenerator:
 
         # Without reports of progress a long prompt would be read to its end, whatever the time.
         always = {"temperature": 0, "stream": True, "return_progress": True, "cache_prompt": True}
-        self._server.handle_chat_completions({**request, **always}, receive)
+        try:
+            self._server.handle_chat_completions({**request, **always}, receive)
+        except RuntimeError as error:
+            raise GeneratorUnavailable(f"llama.cpp: {error}") from error
         if late:
             raise GenerationTimeout("the model did not finish in time")
         if failures:

@@ -21,7 +21,7 @@ from config.settings import ModelServerSettings
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 MAX_REPLY_BYTES = 4 << 20
-_PROBE_S = 1.0
+_PROBE_S, _LONGEST_S = 1.0, 3600.0
 _CHUNK_BYTES = 64 << 10
 _CONNECTIONS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 
@@ -93,14 +93,14 @@ class OpenAIGenerator:
         try:
             connection.request(method, path, body, headers)
             _set_timeout(connection, deadline)
-            response = connection.getresponse()
-            reply = bytearray()
-            # A server may drip: every piece has only what is left of the time.
-            while piece := response.read1(_CHUNK_BYTES):
-                reply += piece
-                if len(reply) > MAX_REPLY_BYTES:
-                    raise GeneratorUnavailable("the model's server does not stop")
-                _set_timeout(connection, deadline)
+            with connection.getresponse() as response:
+                reply = bytearray()
+                # A server may drip: every piece has only what is left of the time.
+                while piece := response.read1(_CHUNK_BYTES):
+                    reply += piece
+                    if len(reply) > MAX_REPLY_BYTES:
+                        raise GeneratorUnavailable("the model's server does not stop")
+                    _set_timeout(connection, deadline)
         except TimeoutError:
             raise GenerationTimeout("the model's server did not answer in time") from None
         except (OSError, http.client.HTTPException) as error:
@@ -115,7 +115,7 @@ def _left_s(deadline: float) -> float:
     left_s = deadline - time.monotonic()
     if left_s <= 0:
         raise GenerationTimeout("no time left to ask the model's server")
-    return left_s
+    return min(left_s, _LONGEST_S)  # a socket takes no infinite time-out
 
 
 def _set_timeout(connection: http.client.HTTPConnection, deadline: float) -> None:
