@@ -35,6 +35,7 @@ from daemon.memory.user_graph import UserGraphProjection
 from daemon.metrics import Metrics
 from daemon.models import Models
 from daemon.orchestrator import Orchestrator
+from daemon.previews import Previews
 from daemon.server import Server, check_address
 from daemon.turns import Turns
 from registry.active import ActivePointers
@@ -113,7 +114,8 @@ async def running(settings: Settings, tell: Tell = lambda _line: None) -> AsyncI
         for graph_store in stores.values():
             stack.push_async_callback(graph_store.close)
 
-        turns = Turns(settings, Orchestrator(runtime, settings.turn.deadline_s), journal, metrics)
+        orchestrator = Orchestrator(runtime, settings.turn.deadline_s)
+        turns = Turns(settings, orchestrator, journal, metrics)
         projections: dict[GraphName, Projection] = {
             "user": UserGraphProjection(doubt_margin=settings.memory.doubt_margin),
             "agent": AgentGraphProjection(settings.turn.session_idle_s),
@@ -121,7 +123,9 @@ async def running(settings: Settings, tell: Tell = lambda _line: None) -> AsyncI
         sync = ContextSync(
             journal, stores, projections, settings.sync, turns.complete, lambda *stored: handlers.on_stored(*stored)
         )
-        handlers = Handlers(settings, turns, journal, sync, Memory(stores, locate), models, runtime, metrics)
+        previews = Previews(settings, orchestrator, turns.conversations, metrics)
+        memory = Memory(stores, locate)
+        handlers = Handlers(settings, turns, previews, journal, sync, memory, models, runtime, metrics)
         handlers.metrics_url = metrics_url
         sync.start()
         stack.push_async_callback(_stop_sync, sync, settings.server.drain_timeout_s)

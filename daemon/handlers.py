@@ -10,7 +10,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from wyoming.asr import Transcript
+from wyoming.asr import Transcript, TranscriptChunk, TranscriptStart, TranscriptStop
 from wyoming.event import Event
 from wyoming.handle import Handled
 from wyoming.info import Attribution, Describe, HandleModel, HandleProgram, Info, IntentModel, IntentProgram
@@ -19,6 +19,7 @@ from wyoming.ping import Ping, Pong
 
 from actors.contract import Runtime
 from config.settings import Settings
+from daemon.dictation import Dictation
 from daemon.errors import ProtocolError, UnknownType
 from daemon.memory.context_sync import ContextSync
 from daemon.memory.journal import Journal
@@ -27,6 +28,7 @@ from daemon.memory.records import Entry, ForgetRecord, GraphName, TurnRecord
 from daemon.memory.statements import shipped_schema
 from daemon.metrics import Metrics
 from daemon.models import Models
+from daemon.previews import Previews
 from daemon.protocol import (
     REQUESTS,
     ActivateModel,
@@ -40,6 +42,7 @@ from daemon.protocol import (
     InspectQueue,
     Message,
     ModelActivated,
+    Preview,
     PublishedSchema,
     Queue,
     Recall,
@@ -72,6 +75,7 @@ class Handlers:
         self,
         settings: Settings,
         turns: Turns,
+        previews: Previews,
         journal: Journal,
         sync: ContextSync,
         memory: Memory,
@@ -81,6 +85,7 @@ class Handlers:
     ) -> None:
         self._settings = settings
         self._turns = turns
+        self._previews = previews
         self._journal = journal
         self._sync = sync
         self._memory = memory
@@ -94,6 +99,7 @@ class Handlers:
         self._by_type: Mapping[str, Callable[[Any], Awaitable[Message]]] = {
             Ingest.TYPE: self._ingest,
             ReportSchema.TYPE: self._report_schema,
+            Preview.TYPE: previews.preview,
             AwaitStored.TYPE: self._await_stored,
             Recall.TYPE: self._recall,
             Forget.TYPE: self._forget,
@@ -235,14 +241,20 @@ class Handlers:
 
     # --- Wyoming's own events -----------------------------------------------------------------------
 
-    async def _wyoming(self, event: Event) -> Event:
+    async def _wyoming(self, event: Event, connection: Connection) -> Event:
         if Ping.is_type(event.type):
             return Pong(text=event.data.get("text")).event()
         if Describe.is_type(event.type):
             return self._info().event()
         if Transcript.is_type(event.type):
-            reply = await self._ingest(_as_ingest(event))
-            return Handled(text="", context=_receipt(reply)).event()
+            return _handled(await self._transcript(event, connection))
+        if TranscriptStart.is_type(event.type):
+            connection.dictation = dictation = Dictation(_named(event))
+            return dictation.begun().event()
+        if TranscriptChunk.is_type(event.type):
+            return await self._transcript_chunk(event, connection)
+        if TranscriptStop.is_type(event.type):
+            return await self._transcript_stop(connection)
         if Recognize.is_type(event.type):
             return _intent(await self._ingest(_as_ingest(event))).event()
         raise UnknownType(f"{event.type[:64]!r} is not served; `describe` tells what is")
@@ -253,6 +265,31 @@ class Handlers:
         handle = [
             HandleModel(name=name, attribution=SHOAL, installed=True, description=slm, version=number, languages=["en"])
             for slm, (name, _, number) in ((slm, served_by.partition("@")) for slm, served_by in served.items())
+    async def _transcript(self, event: Event, connection: Connection) -> Ingested:
+        dictation = connection.dictation
+        if dictation is None or dictation.ingested is not None:
+            return await self._ingest(_as_ingest(event))
+        final = _as_ingest(event)  # checked before it replaces the chunks
+        dictation.ingested = await self._ingest(dictation.finish(final.text, _named(event)))
+        return dictation.ingested
+
+    async def _transcript_chunk(self, event: Event, connection: Connection) -> Event:
+        dictation = _going_on(connection)
+        if dictation.ingested:
+            raise ProtocolError("the transcript is final: transcript-stop ends it, transcript-start begins the next")
+        try:
+            preview = dictation.grow(event.data.get("text"), self._settings.server.max_text_bytes)
+        except ProtocolError:
+            connection.dictation = None  # a turn with a hole in it must not be ingested for the whole
+            raise
+        return (await self._previews.preview(preview) if preview else dictation.begun()).event()
+
+    async def _transcript_stop(self, connection: Connection) -> Event:
+        dictation = _going_on(connection)
+        reply = dictation.ingested or await self._ingest(dictation.whole())
+        connection.dictation = None  # only now: one that was refused can be sent again
+        return _handled(reply)
+
         ]
         intent = [IntentModel(**{**asdict(model), "attribution": SHOAL}) for model in handle]
         about: dict[str, Any] = {"name": "shoal", "attribution": SHOAL, "installed": True, "version": here}
@@ -263,11 +300,8 @@ class Handlers:
 
 
 def _as_ingest(event: Event) -> Ingest:
-    """A transcript or recognize event as a turn; its `context` may name user, session and speaker."""
-    context = event.data.get("context")
-    named = context if isinstance(context, dict) else {}
-    known = {key: named[key] for key in ("user", "session", "speaker", "turn_id") if key in named}
-    message = parse(Ingest, Event(Ingest.TYPE, {"text": event.data.get("text"), **known}))
+    """A transcript or recognize event as a turn."""
+    message = parse(Ingest, Event(Ingest.TYPE, {"text": event.data.get("text"), **_named(event)}))
     assert isinstance(message, Ingest)  # noqa: S101 - parse validates into the type it is given
     return message
 
@@ -278,6 +312,23 @@ def _receipt(reply: Ingested) -> dict[str, Any]:
 
 def _intent(reply: Ingested) -> Intent:
     classification, extracted = reply.understood.get("classifier"), reply.understood.get("extractor")
+def _named(event: Event) -> dict[str, Any]:
+    """What the `context` of a Wyoming event tells of the turn: user, session, speaker and id."""
+    context = event.data.get("context")
+    named = context if isinstance(context, dict) else {}
+    return {key: named[key] for key in ("user", "session", "speaker", "turn_id") if named.get(key) is not None}
+
+
+def _going_on(connection: Connection) -> Dictation:
+    if connection.dictation is None:
+        raise ProtocolError("no transcript goes on here: transcript-start begins one")
+    return connection.dictation
+
+
+def _handled(reply: Ingested) -> Event:
+    return Handled(text="", context=_receipt(reply)).event()
+
+
     entities = extracted["entities"] if extracted else []
     return Intent(
         name=classification["category"] if classification else "unknown",

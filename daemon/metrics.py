@@ -30,6 +30,8 @@ class Metrics:
         )
         self.turn = self._histogram("shoal_turn_seconds", "Text in to receipt out.", [])
         self.stage = self._histogram("shoal_stage_seconds", "One stage of a turn.", ["stage"])
+        self.previews = Counter("shoal_previews", "Previews that ended, by outcome.", ["outcome"], registry=registry)
+        self.preview = self._histogram("shoal_preview_seconds", "One stage of a preview, or all of it.", ["stage"])
         self.model = self._histogram("shoal_model_seconds", "Computing inside a small model.", ["slm"])
         self.overhead = self._histogram("shoal_overhead_seconds", "A turn's time apart from model time.", [])
         self.stored = self._histogram("shoal_stored_seconds", "Receipt to commit in a graph.", ["graph"])

@@ -74,6 +74,36 @@ class Ingested(Message):
     stored: dict[str, bool] = {}
 
 
+class Preview(RequestMessage):
+    """Understand what has been said of a turn so far, and remember nothing.
+
+    `turn_id` is made up where it is left out, and repeated in the reply: send it with all that follows of the turn. A
+    space or a mark at the end of `text` tells that the last word has ended.
+    """
+
+    TYPE = "preview"
+    text: str
+    user: str | None = Field(default=None, min_length=1, max_length=128)
+    session: str = Field(default="default", min_length=1, max_length=128)
+    speaker: str = Field(default="user", min_length=1, max_length=128)
+    turn_id: str | None = Field(default=None, min_length=1, max_length=128)
+
+
+class Previewed(Message):
+    """What is understood so far; all but `seq` and `stored` as in `ingested`.
+
+    `understood.text` is what was read: more than was sent where further words of the turn had come meanwhile.
+    """
+
+    TYPE = "previewed"
+    turn_id: str
+    session: str
+    understood: Understood
+    missing: dict[str, str]
+    models: dict[str, str]
+    stages_ms: dict[str, float]
+
+
 class AwaitStored(RequestMessage):
     """Wait until a receipt is committed in both graphs, or ask after it with `timeout_s` 0."""
 
@@ -267,6 +297,10 @@ REPLIES: dict[str, type[Message]] = {
 def ingested_schema(schema: Schema) -> dict[str, Any]:
     """The JSON Schema that every `ingested` reply's data is valid against."""
     return describe(Ingested.model_json_schema(), schema)
+OVERLAPPING = {Preview.TYPE, "transcript-chunk"}
+"""Events whose reply a client need not await before the next: a newer one may take the older's place."""
+
+
 
 
 def parse(message_type: type[Message], event: Event) -> Message:

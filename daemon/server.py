@@ -8,6 +8,7 @@ import errno
 import os
 import socket
 import stat
+from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import urlparse
@@ -17,6 +18,7 @@ from wyoming.event import Event, async_write_event
 
 from actors.errors import ActorError
 from config.settings import ServerSettings
+from daemon.dictation import Dictation
 from daemon.errors import (
     DaemonError,
     ProtocolError,
@@ -27,11 +29,13 @@ from daemon.errors import (
 )
 from daemon.frames import FrameReader
 from daemon.metrics import Metrics
-from daemon.protocol import error_event
+from daemon.protocol import OVERLAPPING, error_event
 from registry.errors import RegistryError
 
 log = structlog.get_logger(__name__)
 
+READ_AHEAD = 16
+"""Previews of one client that may wait for their replies while the next event is read."""
 WATCH_BACKLOG = 256
 """Events that a watching client may lag behind before it is cut off."""
 
@@ -43,6 +47,7 @@ class Connection:
         self.frames = FrameReader(reader, settings)
         self.watching = False
         self.busy = False
+        self.dictation: Dictation | None = None
         self._writer = writer
         self._write_timeout_s = settings.body_timeout_s
         self._write_lock = asyncio.Lock()
@@ -166,24 +171,52 @@ class Server:
             await connection.close()
 
     async def _converse(self, connection: Connection) -> None:
-        """Answer one event after the other until the client leaves, is silent too long or loses its place."""
-        while not self._draining:
-            try:
-                event = await connection.frames.read(None if connection.watching else self._settings.idle_timeout_s)
-            except ProtocolError as error:
-                await self._refuse(connection, error)
-                if error.recoverable:
+        """Answer one event after the other until the client leaves, is silent too long or loses its place.
+
+        Previews overlap: the next event is read while they are under way. Replies keep the order of the events.
+        """
+        under_way: deque[asyncio.Task[None]] = deque()
+        try:
+            while not self._draining:
+                try:
+                    event = await connection.frames.read(None if connection.watching else self._settings.idle_timeout_s)
+                except ProtocolError as error:
+                    await _all(under_way)
+                    await self._refuse(connection, error)
+                    if error.recoverable:
+                        continue
+                    return
+                if event is None:
+                    return
+                if event.type in OVERLAPPING:
+                    before = under_way[-1] if under_way else None
+                    under_way.append(asyncio.create_task(self._answer_after(before, event, connection)))
+                    await _all(under_way, but=READ_AHEAD)
                     continue
-                return
-            if event is None:
-                return
-            connection.busy = True
+                connection.busy = True
+                try:
+                    await _all(under_way)
+                    await connection.send(await self._reply(event, connection))
+                    if connection.watching:
+                        connection.replied()
+                finally:
+                    connection.busy = False
+        finally:
             try:
-                await connection.send(await self._reply(event, connection))
-                if connection.watching:
-                    connection.replied()
+                await _all(under_way)
             finally:
-                connection.busy = False
+                for late in under_way:
+                    late.cancel()
+
+    async def _answer_after(self, before: asyncio.Task[None] | None, event: Event, connection: Connection) -> None:
+        """Handle an event at once, and send its reply after that of the event before."""
+        reply = await self._reply(event, connection)
+        if before:
+            await asyncio.wait([before])
+        try:
+            await connection.send(reply)
+        except (ConnectionError, TimeoutError):
+            connection.abort()
 
     async def _reply(self, event: Event, connection: Connection) -> Event:
         request_id = event.data.get("id") if isinstance(event.data.get("id"), str) else None
@@ -204,6 +237,13 @@ class Server:
         self._metrics.refused.labels(error.code).inc()
         log.info("refused", code=error.code)
         await connection.send(error_event(error))
+
+
+async def _all(under_way: deque[asyncio.Task[None]], but: int = 0) -> None:
+    """Wait until the oldest have ended and at most `but` are left."""
+    while len(under_way) > but:
+        await asyncio.wait([under_way[0]])
+        under_way.popleft()
 
 
 def check_address(uri: str) -> None:

@@ -62,6 +62,11 @@ class Conversations:
         self._open.move_to_end(key)
         return conversation
 
+    def peek(self, user: str, session: str, now: float) -> Conversation | None:
+        """The session's conversation as it stands, None where none goes on. It is not kept open by this."""
+        self._expire(now)
+        return self._open.get((user, session))
+
     def forget(self, user: str, session: str | None = None) -> None:
         """Drop one session of a user, or all of them."""
         for key in [key for key in self._open if key[0] == user and session in (None, key[1])]:

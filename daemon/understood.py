@@ -116,7 +116,10 @@ class Stated(TypedDict):
 
 @with_config(ConfigDict(extra="allow"))
 class Understood(TypedDict):
-    """All that was understood. Further small models appear under their names; `text` is told to those who watch."""
+    """All that was understood. Further small models appear under their names.
+
+    `text` is told to those who watch, and of turns that go on.
+    """
 
     statements: list[Stated]
     extractor: NotRequired[Extracted]

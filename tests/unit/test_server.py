@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
-from wyoming.event import Event
+from wyoming.event import Event, async_write_event
 
 from config.settings import ServerSettings, load_settings
 from daemon.client import Client, RequestFailed
 from daemon.errors import DaemonUnreachable, SocketInUse, SocketPathTooLong, TextTooLong
+from daemon.frames import FrameReader
 from daemon.metrics import Metrics
-from daemon.server import Connection, Server, check_address
+from daemon.server import READ_AHEAD, Connection, Server, check_address
 
 
 def limits(**changes: float) -> ServerSettings:
@@ -287,6 +288,93 @@ async def test_tcp_on_loopback(tmp_path: Path) -> None:
             assert (await connected.exchange(Event("hello"))).type == "echo"
     finally:
         await server.close(0.5)
+
+
+class Gate:
+    """A handler whose previews wait for the gate; it notes what it has begun to handle."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.begun: list[str] = []
+
+    async def __call__(self, event: Event, _connection: Connection) -> Event:
+        self.begun.append(event.data["id"])
+        if event.type == "preview" and event.data["id"] == "1":
+            await self.open.wait()
+        if event.data["id"] == "refused":
+            raise TextTooLong("too long")
+        return Event("done", {"id": event.data["id"]})
+
+
+async def send(path: Path, *events: tuple[str, str]) -> tuple[FrameReader, asyncio.StreamWriter]:
+    """Events of (type, id), sent at once by a client that waits for no reply."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    for type_, id_ in events:
+        await async_write_event(Event(type_, {"id": id_}), writer)
+    return FrameReader(reader, limits()), writer
+
+
+async def replies(frames: FrameReader, count: int) -> list[tuple[str, str]]:
+    read = [await frames.read(10) for _ in range(count)]
+    return [(event.type, event.data["id"]) for event in read if event is not None]
+
+
+async def test_previews_overlap_and_replies_keep_the_order(path: Path) -> None:
+    gate = Gate()
+    async with serving(path, gate):
+        frames, writer = await send(
+            path, ("preview", "1"), ("preview", "2"), ("preview", "refused"), ("ingest", "3"), ("preview", "4")
+        )
+        await until(lambda: len(gate.begun) == 3)
+        assert gate.begun == ["1", "2", "refused"], "all but previews wait for what came before"
+        gate.open.set()
+        assert await replies(frames, 5) == [
+            ("done", "1"), ("done", "2"), ("error", "refused"), ("done", "3"), ("done", "4"),
+        ]  # fmt: skip
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_client_is_not_read_too_far_ahead(path: Path) -> None:
+    gate = Gate()
+    numbers = [str(number) for number in range(1, READ_AHEAD + 10)]
+    async with serving(path, gate):
+        frames, writer = await send(path, *(("preview", number) for number in numbers))
+        await until(lambda: len(gate.begun) == READ_AHEAD + 1)
+        async with client(path) as other:
+            await other.exchange(Event("hello", {"id": "hello"}))  # the server has had time to read on
+        assert gate.begun == [*numbers[: READ_AHEAD + 1], "hello"]
+        gate.open.set()
+        assert [id_ for _, id_ in await replies(frames, len(numbers))] == numbers
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_closing_lets_previews_end(path: Path) -> None:
+    gate = Gate()
+    server = Server(f"unix://{path}", limits(), gate, Metrics())
+    await server.start()
+    frames, writer = await send(path, ("preview", "1"), ("preview", "2"))
+    await until(lambda: len(gate.begun) == 2)
+    closing = asyncio.create_task(server.close(30))
+    await until(lambda: not path.exists())
+    gate.open.set()
+    assert await replies(frames, 2) == [("done", "1"), ("done", "2")]
+    await closing
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_closing_cuts_previews_that_outlive_the_deadline(path: Path) -> None:
+    gate = Gate()
+    server = Server(f"unix://{path}", limits(), gate, Metrics())
+    await server.start()
+    frames, writer = await send(path, ("preview", "1"))
+    await until(lambda: len(gate.begun) == 1)
+    await server.close(0.01)
+    assert await frames.read(10) is None
+    writer.close()
+    await writer.wait_closed()
 
 
 async def until(reached: Callable[[], bool]) -> None:

@@ -49,6 +49,16 @@ def test_a_silent_session_starts_anew() -> None:
     assert conversations.get("me", "s", now=21).context == ()
 
 
+def test_peeking_changes_nothing() -> None:
+    conversations = Conversations(4, idle_s=10)
+
+    assert conversations.peek("me", "s", now=0) is None
+    assert len(conversations) == 0
+    opened = conversations.get("me", "s", now=0)
+    assert conversations.peek("me", "s", now=8) is opened
+    assert conversations.peek("me", "s", now=11) is None, "a session is not kept open by being looked at"
+
+
 def test_forgetting_a_user_leaves_the_others() -> None:
     conversations = Conversations(4, 10)
     for user, session in (("me", "a"), ("me", "b"), ("you", "a")):
