@@ -121,7 +121,7 @@ class Handlers:
         if event.type == Watch.TYPE:
             connection.watching = True
             return with_id(Watching().event(), parse(Watch, event).id)
-        return await self._wyoming(event)
+        return await self._wyoming(event, connection)
 
     # --- turns --------------------------------------------------------------------------------------
 
