@@ -37,7 +37,11 @@ class Runtime(Protocol):
         """Serve `version` ("name@version") from the next batch on; the old one serves on when it cannot load."""
 
     async def health(self) -> Sequence[HostHealth]:
-        """Every replica's state, quickly: one that does not answer is "down"."""
+        """Every replica's state, quickly: one that does not answer is "down".
+
+        Asked from time to time it also finds hosts that hang, and has them restarted where they can be.
+        Raises: RuntimeLost when no replica will ever answer again.
+        """
 
     async def stop(self, drain_timeout_s: float) -> None:
         """Refuse new calls, let running ones end until the deadline, then stop the hosts."""

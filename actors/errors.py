@@ -97,6 +97,12 @@ class StartTimeout(ActorError):
     code = "start_timeout"
 
 
+class RuntimeLost(ActorError):
+    """What the hosts run on has ended: only a new daemon can serve."""
+
+    code = "runtime_lost"
+
+
 class RayFailed(ActorError):
     """Ray cannot be started or joined."""
 

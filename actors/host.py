@@ -73,6 +73,7 @@ class Host:
         self._lane = Lane(f"{self._name}-model")
         self._queue: deque[_Pending] = deque()
         self._running: Sequence[_Pending] = ()
+        self._running_since = 0.0
         self._idle = asyncio.Event()
         self._idle.set()
         self._swapping = asyncio.Lock()
@@ -89,7 +90,12 @@ class Host:
     @property
     def up(self) -> bool:
         """Whether it can take requests."""
-        return self._model is not None and self._lane.alive and not self._draining
+        return self._model is not None and self._lane.alive and not self._draining and not self.hung
+
+    @property
+    def hung(self) -> bool:
+        """Whether the model has been at one batch for longer than `hang_timeout_s`."""
+        return bool(self._running) and time.monotonic() - self._running_since > self._spec.settings.hang_timeout_s
 
     async def ready(self) -> str:
         """The version served. Raises: ModelLoadError, SlmUnavailable."""
@@ -154,6 +160,7 @@ class Host:
             answered=self._answered,
             failed=self._failed,
             rss_bytes=psutil.Process().memory_info().rss,
+            hung=self.hung,
         )
 
     async def drain(self, timeout_s: float) -> None:
@@ -181,6 +188,8 @@ class Host:
             raise SlmUnavailable(f"{self._name}: {self._load_error}")
         if not self._lane.alive:
             raise SlmUnavailable(f"{self._name}: its thread has died")
+        if self.hung:
+            raise SlmUnavailable(f"{self._name}: its model hangs")
         return self._model
 
     async def _load_beside(self, version: str) -> LoadedModel:
@@ -207,7 +216,7 @@ class Host:
             return
         model = self._model
         assert model is not None  # noqa: S101 (only `_serving` lets requests in, and a model is never taken away)
-        self._running = batch
+        self._running, self._running_since = batch, time.monotonic()
         try:
             running = self._lane.run(_run_batch, model.slm, batch)
         except LaneClosed as error:

@@ -158,7 +158,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class HostHealth:
-    """One replica of one host. `state` is "serving", "draining" or "down"."""
+    """One replica of one host. `state` is "serving", "draining" or "down"; `hung` tells why: a batch never ends."""
 
     slm: str
     replica: int
@@ -170,3 +170,4 @@ class HostHealth:
     failed: int
     rss_bytes: int
     restarts: int = 0
+    hung: bool = False

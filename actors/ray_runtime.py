@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import hashlib
 import logging
 import os
@@ -20,7 +21,15 @@ from typing import Any, TypeVar
 
 import psutil
 
-from actors.errors import ActorError, RayFailed, SlmFailed, SlmTimeout, SlmUnavailable, StartTimeout
+from actors.errors import (
+    ActorError,
+    RayFailed,
+    RuntimeLost,
+    SlmFailed,
+    SlmTimeout,
+    SlmUnavailable,
+    StartTimeout,
+)
 from actors.fleet import Berth, Fleet, specs
 from actors.host import CLOSE_GRACE_S, Host, HostSpec
 from actors.lane import Lane
@@ -71,7 +80,8 @@ class RayRuntime:
         self._registry_root = registry_root.absolute()
         self._fleet: Fleet | None = None
         self._replicas: list[RayReplica] = []
-        self._connected = self._owns_ray = False
+        self._connected = self._owns_ray = self._lost = False
+        self._processes: list[tuple[str, subprocess.Popen[bytes]]] = []
         # Ray's processes are tied to the thread that starts them, so it lives as long as they do.
         self._lane = Lane("ray")
 
@@ -89,7 +99,11 @@ class RayRuntime:
         await self._started.swap(slm, version)
 
     async def health(self) -> Sequence[HostHealth]:
-        return await self._started.health()
+        fleet = self._started
+        if dead := [name for name, process in self._processes if process.poll() is not None]:
+            self._lost = True
+            raise RuntimeLost(f"Ray's {' and '.join(dead)} ended: start Shoal again")
+        return await fleet.health()
 
     async def stop(self, drain_timeout_s: float) -> None:
         if not self._lane.alive:
@@ -121,8 +135,13 @@ class RayRuntime:
     def _begin_ray(self) -> None:
         self._owns_ray = connect(self._settings.ray, self._settings.runtime_dir)
         self._connected = True
+        self._processes = own_processes()
 
     def _end_ray(self) -> None:
+        if self._lost:
+            # To say goodbye to it would wait for answers that never come, here and at the end of this process.
+            abandon()
+            return
         for host in self._replicas:
             host.kill()
         if self._owns_ray:
@@ -157,6 +176,7 @@ class RayReplica:
         self._restarts = 0
         self._up = asyncio.Event()
         self._gone = False
+        self._silent_since: float | None = None
         self._watch: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[None] | None = None
 
@@ -199,8 +219,14 @@ class RayReplica:
         try:
             told: HostHealth = await self._ask(self.actor.health.remote(), HEALTH_TIMEOUT_S)
         except ActorError:
-            return HostHealth(self._spec.slm, self._spec.replica, "down", "", 0, 0, 0, 0, 0, self._restarts)
+            hung = self._silent_too_long()
+            if hung:
+                self._restart()
+            return HostHealth(self._spec.slm, self._spec.replica, "down", "", 0, 0, 0, 0, 0, self._restarts, hung)
+        self._silent_since = None
         self._notice(told)
+        if told.hung:
+            self._restart()
         return replace(told, restarts=self._restarts)
 
     async def drain(self, timeout_s: float) -> None:
@@ -236,6 +262,26 @@ class RayReplica:
             raise SlmUnavailable(f"{self._name}: {type(error).__name__}") from None
         except RayError as error:
             raise SlmUnavailable(f"{self._name}: {type(error).__name__}") from None
+
+    def _silent_too_long(self) -> bool:
+        """Whether a host that should be up has left questions after its health unanswered for `hang_timeout_s`."""
+        now = time.monotonic()
+        if not self.up:
+            self._silent_since = None
+            return False
+        if self._silent_since is None:
+            self._silent_since = now
+        return now - self._silent_since > self._spec.settings.hang_timeout_s
+
+    def _restart(self) -> None:
+        """Kill a host that hangs; Ray starts it again as after any death."""
+        import ray
+
+        _log.warning("%s hangs; it is restarted", self._name)
+        self._silent_since = None
+        with suppress(Exception):  # it may have died meanwhile
+            ray.kill(self.actor, no_restart=False)
+        self._lost()
 
     def _suspect(self) -> None:
         """Find out whether the host is slow or lost: Ray may tell of a death only after a call's deadline."""
@@ -373,6 +419,27 @@ def disconnect() -> None:
     for process in processes:
         with suppress(subprocess.TimeoutExpired):
             process.wait(PROCESS_END_S)
+
+
+def own_processes() -> list[tuple[str, subprocess.Popen[bytes]]]:
+    """The processes of the private Ray that nothing works without; none where a cluster was joined."""
+    import ray
+
+    node = ray._private.worker._global_node
+    started = node.all_processes if node else {}
+    return [(name, info.process) for name in ("raylet", "gcs_server") for info in started.get(name, ())]
+
+
+def abandon() -> None:
+    """End a private Ray that is broken, without its help."""
+    import ray
+
+    atexit.unregister(ray._private.worker.shutdown)
+    node = ray._private.worker._global_node
+    for infos in node.all_processes.values():
+        for info in infos:
+            info.process.kill()
+            info.process.wait(PROCESS_END_S)
 
 
 def _no_api_server(_node: Any, **_options: Any) -> None:

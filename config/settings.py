@@ -128,6 +128,7 @@ class SlmSettings(Block):
     enabled: bool = True
     deadline_s: Seconds = 0.5
     load_timeout_s: Seconds = 60.0
+    hang_timeout_s: Seconds = 30.0
     replicas: Count = 1
     threads: Count = 1
     max_batch: Count = 8

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from actors.contract import Runtime
-from actors.errors import ActorError
+from actors.errors import ActorError, RuntimeLost
 from actors.local_runtime import LocalRuntime
 from config.logs import configure_logging
 from config.settings import Settings
@@ -52,6 +52,7 @@ async def serve(settings: Settings, tell: Tell) -> int:
 
     Raises:
         DaemonError, ActorError, RegistryError, OSError: it could not start; what had started is stopped.
+        RuntimeLost: the small models' hosts are gone; what was accepted waits in the journal for the next start.
     """
     configure_logging(settings.log)
     stopping = asyncio.Event()
@@ -64,6 +65,8 @@ async def serve(settings: Settings, tell: Tell) -> int:
             wait.cancel()
         tell("shoal stopping")
     tell("shoal stopped")
+    if handlers.failure is not None:
+        raise handlers.failure
     return 0
 
 
@@ -136,7 +139,7 @@ async def running(settings: Settings, tell: Tell = lambda _line: None) -> AsyncI
         stack.push_async_callback(server.close, settings.server.drain_timeout_s)
 
         metrics.show_versions(models.serving())
-        observing = asyncio.create_task(_observe(runtime, sync, metrics))
+        observing = asyncio.create_task(_observe(runtime, sync, metrics, handlers.fail))
         stack.callback(observing.cancel)
         tell(f"shoal ready: {settings.server_uri} in {perf_counter() - began:.1f} s, metrics {metrics_url or 'off'}")
         yield handlers
@@ -218,18 +221,24 @@ def _on_signals(stopping: asyncio.Event) -> None:
         loop.add_signal_handler(number, received, number)
 
 
-async def _observe(runtime: Runtime, sync: ContextSync, metrics: Metrics) -> None:
-    """Keep the gauges that nothing pushes up to date."""
+async def _observe(runtime: Runtime, sync: ContextSync, metrics: Metrics, fail: Callable[[Exception], None]) -> None:
+    """Keep the gauges that nothing pushes up to date; `fail` hears of a runtime that is lost."""
     while True:
         for state in sync.states():
             metrics.queue_depth.labels(state.graph).set(state.depth)
             metrics.queue_age.labels(state.graph).set(state.oldest_age_s)
             metrics.graph_up.labels(state.graph).set(state.connected)
             metrics.dead_letters.labels(state.graph).set(state.dead)
-        with contextlib.suppress(ActorError):
+        try:
             for health in await runtime.health():
                 replica = (health.slm, str(health.replica))
                 metrics.actor_up.labels(*replica).set(health.state == "serving")
                 metrics.restarts.labels(*replica).set(health.restarts)
                 metrics.actor_memory.labels(*replica).set(health.rss_bytes)
+        except RuntimeLost as error:
+            log.critical("runtime_lost", error=str(error))
+            fail(error)
+            return
+        except ActorError as error:
+            log.warning("health_unknown", error=error.code)
         await asyncio.sleep(OBSERVE_EVERY_S)

@@ -112,7 +112,7 @@ def status(report: Status) -> RenderableType:
     )
     actors = table("actor", "state", "version", "answered", "failed", "queued", "restarts", "memory")
     for actor in report.actors:
-        state = str(actor["state"])
+        state = "down (hangs)" if actor["hung"] else str(actor["state"])
         actors.add_row(
             f"{actor['slm']}-{actor['replica']}",
             Text(state, style="green" if state == "serving" else "red"),

@@ -85,6 +85,28 @@ async def test_a_deadline_ends_the_call_and_what_expired_is_not_computed(start: 
     assert after.memory_confidence == 2  # the gate and this one
 
 
+async def test_a_model_that_hangs_is_down_and_comes_back(start: Start, gate: Gate, kind: str) -> None:
+    runtime = await start(scripted={"hang_timeout_s": 1.0})
+    hanging = asyncio.create_task(say(runtime, f"gate:{gate.path}", deadline_s=3.0))
+    await gate.reached()
+
+    async def hangs() -> bool:
+        return [(host.state, host.hung) for host in await runtime.health()] == [("down", True)]
+
+    async def serves() -> bool:
+        return [host.state for host in await runtime.health()] == ["serving"]
+
+    await eventually(hangs)
+    if kind == "local":  # a thread cannot be killed: it serves again if ever it ends
+        with pytest.raises(SlmUnavailable, match="hangs"):
+            await say(runtime, "hello")
+        gate.open()
+    await asyncio.gather(hanging, return_exceptions=True)
+    await eventually(serves)
+    assert kind == "local" or (await runtime.health())[0].restarts
+    assert (await say(runtime, "hello")).reason == "hello"
+
+
 async def test_no_time_left_is_a_timeout(start: Start) -> None:
     runtime = await start()
     with pytest.raises(SlmTimeout):

@@ -17,7 +17,8 @@ from config.settings import Settings
 from daemon.client import Client
 from daemon.errors import DaemonUnreachable
 from daemon.protocol import Ingest, Ingested
-from tests.integration.conversation import left_in
+from tests.contract.gates import eventually
+from tests.integration.conversation import left_in, say
 from tests.integration.daemon_process import DaemonProcess, daemon, settings_in
 from tests.neo4j.server import GraphServer
 
@@ -205,3 +206,24 @@ async def test_kill_9_of_actors_and_of_a_daemon_with_its_ray(folder: Path) -> No
         await gone(family)
     async with left_in(folder) as server:
         await assert_each_once(server, crowd)
+
+
+async def test_a_daemon_whose_ray_dies_ends_with_a_code_and_keeps_what_it_took(folder: Path) -> None:
+    """A supervisor starts it again; it must not sit there without its models, nor hang on the way out."""
+    async with daemon(folder) as shoal, shoal.client() as client:
+        reply = await say(client, "My sister Emma lives in Lisbon.")
+        next(child for child in shoal.children() if child.name() == "raylet").kill()
+        assert await shoal.ended() == 1
+        assert "[runtime_lost]" in shoal.log.strip().splitlines()[-1]
+        assert "Traceback" not in shoal.log
+        # Ray's own agents need up to a minute to see that they are alone.
+        await eventually(lambda: not [one for one in psutil.process_iter() if str(folder) in cmdline(one)], 90.0)
+    async with daemon(folder, runtime="local") as again:
+        await again.stored(reply.seq)
+
+
+def cmdline(process: psutil.Process) -> str:
+    """A process' arguments; none of one that is gone."""
+    with suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
