@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from wyoming.asr import Transcript
 from wyoming.client import AsyncClient
@@ -120,6 +121,23 @@ async def test_a_session_remembers_who_she_is_and_another_does_not(shoal: Daemon
     assert "Emma" not in subjects[1]
     lives = {fact["object"]: fact["status"] for fact in emma if fact["predicate"] == "lives_in"}
     assert lives == {"Lisbon": "superseded", "Porto": "asserted"}
+
+
+async def test_a_correction_fixes_what_was_stored(shoal: DaemonProcess) -> None:
+    async with shoal.client() as client:
+        said = await say(client, "My daughter Ana is four.", user="corrects")
+        await stored(client, said.seq)
+        wrong = await recall(client, "corrects", "Ana")
+        corrected = await say(client, "No, she's five.", user="corrects")
+        await stored(client, corrected.seq)
+        right = await recall(client, "corrects", "Ana")
+    assert ages(wrong) == {"four": "asserted"}
+    assert ages(right) == {"four": "corrected", "five": "asserted"}
+
+
+def ages(facts: list[dict[str, Any]]) -> dict[str, str]:
+    """The number of each age that was told -> its status."""
+    return {fact["object"].split()[0]: fact["status"] for fact in facts if fact["predicate"] == "has_age"}
 
 
 async def test_saying_it_again_strengthens_and_the_same_turn_id_changes_nothing(shoal: DaemonProcess) -> None:
