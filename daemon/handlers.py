@@ -96,11 +96,10 @@ class Handlers:
         self.metrics_url: str | None = None
         self.publish: Callable[[Callable[[], Event]], None] = lambda _make: None
         self.stop_requested = asyncio.Event()
-        self.failure: Exception | None = None
         self._by_type: Mapping[str, Callable[[Any], Awaitable[Message]]] = {
             Ingest.TYPE: self._ingest,
-            ReportSchema.TYPE: self._report_schema,
             Preview.TYPE: previews.preview,
+            ReportSchema.TYPE: self._report_schema,
             AwaitStored.TYPE: self._await_stored,
             Recall.TYPE: self._recall,
             Forget.TYPE: self._forget,
@@ -123,11 +122,6 @@ class Handlers:
             connection.watching = True
             return with_id(Watching().event(), parse(Watch, event).id)
         return await self._wyoming(event, connection)
-
-    def fail(self, error: Exception) -> None:
-        """Stop for a reason that only a new start can mend."""
-        self.failure = self.failure or error
-        self.stop_requested.set()
 
     # --- turns --------------------------------------------------------------------------------------
 
@@ -265,12 +259,6 @@ class Handlers:
             return _intent(await self._ingest(_as_ingest(event))).event()
         raise UnknownType(f"{event.type[:64]!r} is not served; `describe` tells what is")
 
-    def _info(self) -> Info:
-        here = version("shoal")
-        served = self._models.serving()
-        handle = [
-            HandleModel(name=name, attribution=SHOAL, installed=True, description=slm, version=number, languages=["en"])
-            for slm, (name, _, number) in ((slm, served_by.partition("@")) for slm, served_by in served.items())
     async def _transcript(self, event: Event, connection: Connection) -> Ingested:
         dictation = connection.dictation
         if dictation is None or dictation.ingested is not None:
@@ -296,6 +284,12 @@ class Handlers:
         connection.dictation = None  # only now: one that was refused can be sent again
         return _handled(reply)
 
+    def _info(self) -> Info:
+        here = version("shoal")
+        served = self._models.serving()
+        handle = [
+            HandleModel(name=name, attribution=SHOAL, installed=True, description=slm, version=number, languages=["en"])
+            for slm, (name, _, number) in ((slm, served_by.partition("@")) for slm, served_by in served.items())
         ]
         intent = [IntentModel(**{**asdict(model), "attribution": SHOAL}) for model in handle]
         about: dict[str, Any] = {"name": "shoal", "attribution": SHOAL, "installed": True, "version": here}
@@ -312,12 +306,6 @@ def _as_ingest(event: Event) -> Ingest:
     return message
 
 
-def _receipt(reply: Ingested) -> dict[str, Any]:
-    return {"turn_id": reply.turn_id, "receipt": reply.seq, "session": reply.session, "understood": reply.understood}
-
-
-def _intent(reply: Ingested) -> Intent:
-    classification, extracted = reply.understood.get("classifier"), reply.understood.get("extractor")
 def _named(event: Event) -> dict[str, Any]:
     """What the `context` of a Wyoming event tells of the turn: user, session, speaker and id."""
     context = event.data.get("context")
@@ -335,6 +323,12 @@ def _handled(reply: Ingested) -> Event:
     return Handled(text="", context=_receipt(reply)).event()
 
 
+def _receipt(reply: Ingested) -> dict[str, Any]:
+    return {"turn_id": reply.turn_id, "receipt": reply.seq, "session": reply.session, "understood": reply.understood}
+
+
+def _intent(reply: Ingested) -> Intent:
+    classification, extracted = reply.understood.get("classifier"), reply.understood.get("extractor")
     entities = extracted["entities"] if extracted else []
     return Intent(
         name=classification["category"] if classification else "unknown",

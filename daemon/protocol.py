@@ -294,13 +294,13 @@ REPLIES: dict[str, type[Message]] = {
 }
 
 
-def ingested_schema(schema: Schema) -> dict[str, Any]:
-    """The JSON Schema that every `ingested` reply's data is valid against."""
-    return describe(Ingested.model_json_schema(), schema)
 OVERLAPPING = {Preview.TYPE, "transcript-chunk"}
 """Events whose reply a client need not await before the next: a newer one may take the older's place."""
 
 
+def ingested_schema(schema: Schema) -> dict[str, Any]:
+    """The JSON Schema that every `ingested` reply's data is valid against."""
+    return describe(Ingested.model_json_schema(), schema)
 
 
 def parse(message_type: type[Message], event: Event) -> Message:
