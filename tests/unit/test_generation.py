@@ -233,6 +233,12 @@ def test_the_question_holds_schema_context_and_turn() -> None:
         assert part not in system["content"]
 
 
+def test_a_question_is_always_utf_8() -> None:
+    said = Turn("t", "me", "s", "user", "half \ud83d", 0.0, (Utterance("user", "\udcff"),))
+    (_, question) = Prompt(SCHEMA).messages(said)
+    assert question["content"].encode().endswith(b"half ?")
+
+
 def test_a_whole_answer_is_valid_against_the_schema_that_models_are_held_to() -> None:
     schema = answer_schema(SCHEMA)
     jsonschema.Draft202012Validator.check_schema(schema)
