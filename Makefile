@@ -51,6 +51,7 @@ test: check install-train ## Every check and every test (training too, so torch 
 
 bench: install-bench ## Measure every promise and print it beside its figure
 	$(BIN)/python -m tests.bench --serve-python $(VENV)-bench/bin/python
+	$(BIN)/python -m tests.bench.recall
 
 evaluate: install ## Report on the newest extractor and classifier, each against the version before it
 	$(BIN)/python -m training.evaluate extractor --against before --report build/reports/extractor.md

@@ -26,6 +26,7 @@ from daemon.handlers import Handlers
 from daemon.memory.agent_graph import AgentGraphProjection
 from daemon.memory.context_sync import ContextSync, Projection
 from daemon.memory.dates import resolve_date
+from daemon.memory.directory import Directory
 from daemon.memory.embedded import EmbeddedGraph
 from daemon.memory.graph import GraphStore, Target, configured_target
 from daemon.memory.journal import GRAPHS, Journal
@@ -119,15 +120,16 @@ async def running(settings: Settings, tell: Tell = lambda _line: None) -> AsyncI
 
         orchestrator = Orchestrator(runtime, settings.turn.deadline_s)
         turns = Turns(settings, orchestrator, journal, metrics)
+        directory = Directory()
         projections: dict[GraphName, Projection] = {
-            "user": UserGraphProjection(doubt_margin=settings.memory.doubt_margin),
+            "user": UserGraphProjection(doubt_margin=settings.memory.doubt_margin, directory=directory),
             "agent": AgentGraphProjection(settings.turn.session_idle_s),
         }
         sync = ContextSync(
             journal, stores, projections, settings.sync, turns.complete, lambda *stored: handlers.on_stored(*stored)
         )
         previews = Previews(settings, orchestrator, turns.conversations, metrics)
-        memory = Memory(stores, locate)
+        memory = Memory(stores, locate, directory)
         handlers = Handlers(settings, turns, previews, journal, sync, memory, models, runtime, metrics)
         handlers.metrics_url = metrics_url
         sync.start()

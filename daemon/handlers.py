@@ -154,9 +154,9 @@ class Handlers:
     async def _recall(self, message: Recall) -> Recalled:
         user = message.user or self._settings.user
         if message.graph == "agent":
-            found = await self._memory.agent_nodes(user)
+            found = await self._memory.agent_nodes(user, limit=message.limit + 1)
         else:
-            found = await self._memory.facts(user, message.name, closed=message.closed)
+            found = await self._memory.facts(user, message.name, closed=message.closed, limit=message.limit + 1)
         return Recalled(facts=found[: message.limit], total=len(found))
 
     async def _forget(self, message: Forget) -> Forgotten:

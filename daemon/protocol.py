@@ -161,7 +161,10 @@ class Recall(RequestMessage):
 
 
 class Recalled(Message):
-    """Facts of the user graph, or nodes of the agent graph, newest first; `total` counts before the limit."""
+    """Facts of the user graph, the last said first, or nodes of the agent graph.
+
+    `total` is one more than the limit where there are more than these: to count them all would take too long.
+    """
 
     TYPE = "recalled"
     facts: list[dict[str, Any]]

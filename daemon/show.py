@@ -72,7 +72,7 @@ def facts(found: Sequence[Mapping[str, Any]], total: int) -> RenderableType:
             _day(fact.get("valid_to")),
             str(fact.get("said_as", "")),
         )
-    left = f"{total - len(found)} more: --limit shows them" if total > len(found) else ""
+    left = "there are more: --limit shows them" if total > len(found) else ""
     return Group(made, Text(left, style="dim")) if left else made
 
 

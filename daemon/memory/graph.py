@@ -84,6 +84,8 @@ class GraphStore:
             await session.run(
                 f"CREATE CONSTRAINT shoal_cursor_id IF NOT EXISTS FOR (n:{CURSOR}) REQUIRE n.id IS UNIQUE"
             )
+            # By it the latest utterances are found, and through them the latest facts.
+            await session.run("CREATE INDEX shoal_utterance_seq IF NOT EXISTS FOR (n:Utterance) ON (n.seq)")
             self._indexed.clear()
             self._opened = session.target
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from daemon.errors import GraphRefused
@@ -19,6 +19,7 @@ LABELS: Final[dict[GraphName, str]] = {"user": "UserGraph", "agent": "AgentGraph
 """The label that every node of a graph carries, so that both graphs can share one database."""
 
 CURSOR: Final = "ShoalCursor"
+_EDGE: Final = "RETURN type(r), startNode(r).id, endNode(r).id, properties(r)"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 
 
@@ -67,13 +68,61 @@ class GraphTransaction:
         for edge_type, ids in ids_by_type.items():
             pattern = "r" if edge_type is None else f"r:{checked_name(edge_type)}"
             rows = await self._run(
-                f"UNWIND $ids AS id MATCH (n:{self._label} {{id: id}})-[{pattern}]-() "
-                "RETURN type(r), startNode(r).id, endNode(r).id, properties(r)",
+                f"UNWIND $ids AS id MATCH (n:{self._label} {{id: id}})-[{pattern}]-() {_EDGE}",
                 ids=sorted(ids),
             )
             for name, start, end, properties in rows:
                 found[name, properties["id"]] = Edge(name, properties["id"], start, end, properties)
         return list(found.values())
+
+    async def latest_edges(self, node_id: str, statuses: Sequence[str], limit: int) -> list[Edge]:
+        """The `limit` facts of these statuses that touch a node, at either end, latest said first."""
+        rows = await self._run(
+            f"MATCH (n:{self._label} {{id: $id}})-[r]-() WHERE r.status IN $statuses "
+            f"{_EDGE} ORDER BY r.last_said_at DESC LIMIT $limit",
+            id=node_id,
+            statuses=list(statuses),
+            limit=limit,
+        )
+        return [Edge(name, properties["id"], start, end, properties) for name, start, end, properties in rows]
+
+    async def edges_by_id(self, ids_by_type: Mapping[str, Sequence[str]]) -> list[Edge]:
+        """Edges by type and id; one that is not there is left out. The same types make the same query, planned once."""
+        if not ids_by_type:
+            return []
+        parts = [
+            f"MATCH ()-[r:{checked_name(edge_type)}]->() WHERE r.id IN $ids_{edge_type} {_EDGE}"
+            for edge_type in ids_by_type
+        ]
+        ids = {f"ids_{edge_type}": list(ids) for edge_type, ids in ids_by_type.items()}
+        rows = await self._run(" UNION ALL ".join(parts), **ids)
+        return [Edge(name, properties["id"], start, end, properties) for name, start, end, properties in rows]
+
+    async def newest_seq(self) -> int:
+        """The highest sequence number that any journal has brought here, 0 before the first."""
+        rows = await self._run(f"MATCH (c:{CURSOR}) WHERE c.graph = $label RETURN c.seq", label=self._label)
+        return max((int(seq) for (seq,) in rows), default=0)
+
+    async def nodes_by_seq(self, kind: str, user: str, seqs: Sequence[int]) -> list[Node]:
+        """A user's nodes of a kind that entries with these sequence numbers made, newest first."""
+        rows = await self._run(
+            f"MATCH (n:{checked_name(kind)}) WHERE n.seq IN $seqs WITH n WHERE n:{self._label} AND n.user = $user "
+            "RETURN properties(n)",
+            seqs=list(seqs),
+            user=user,
+        )
+        found = [Node(kind, properties["id"], properties) for (properties,) in rows]
+        return sorted(found, key=lambda node: (-_number(node.properties["seq"]), node.id))
+
+    async def top_nodes(self, kind: str, user: str, by: str, limit: int) -> list[Node]:
+        """The `limit` nodes of a kind with the highest `by`, those without it last."""
+        rows = await self._run(
+            f"MATCH (n:{self._label}:{checked_name(kind)}) WHERE n.user = $user "
+            f"RETURN properties(n) ORDER BY coalesce(n.{checked_name(by)}, 0) DESC, n.id LIMIT $limit",
+            user=user,
+            limit=limit,
+        )
+        return [Node(kind, properties["id"], properties) for (properties,) in rows]
 
     async def advance_cursor(self, key: str, journal_id: str, seq: int) -> int:
         """Move the cursor up to `seq`; returns where it stood, 0 at first.
@@ -205,6 +254,10 @@ def _stored(properties: Properties, own_id: str) -> dict[str, Any]:
         stored[key] = value
     stored["id"] = own_id
     return stored
+
+
+def _number(value: object) -> float:
+    return value if isinstance(value, int | float) else 0.0
 
 
 def _unique(ids: Iterable[str]) -> list[str]:

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from rapidfuzz import fuzz
-
 from daemon.errors import GraphUnavailable
+from daemon.memory.directory import Directory, Names, texts
+from daemon.memory.facts import ASSERTED, CORRECTED, ENDED, NEGATED, SUPERSEDED, UNCERTAIN
 from daemon.memory.graph import GraphStore, Target
 from daemon.memory.graph_transaction import GraphTransaction
-from daemon.memory.records import SHOWN_ROLES, Edge, GraphName, Node
+from daemon.memory.records import Edge, GraphName, Node
+from daemon.memory.rows import UTTERANCE, fact_type_and_id
 
-OPEN = ("asserted", "uncertain")
+OPEN = (ASSERTED, UNCERTAIN)
 """Statuses of facts that still hold; the others tell what once was, or was taken back."""
+ALL = (*OPEN, ENDED, NEGATED, SUPERSEDED, CORRECTED)
 
-SELF = frozenset({"me", "i", "you", "user", "myself"})
 AGENT_KINDS = ("Episode", "Topic", "Preference", "Correction")
-SIMILAR = 88.0
+WELL_CONNECTED = 256
+"""An entity that was named more often than this has too many facts to look through."""
+WALKED_AT_ONCE, WALKED = 256, 4096
+"""How many of the latest utterances are looked through for facts, at once and at most."""
 
 
 class Memory:
     """Reads both graphs. Every method raises GraphUnavailable or GraphRefused when a graph does not answer."""
 
-    def __init__(self, stores: Mapping[GraphName, GraphStore], locate: Callable[[GraphName], Target]) -> None:
+    def __init__(
+        self, stores: Mapping[GraphName, GraphStore], locate: Callable[[GraphName], Target], directory: Directory
+    ) -> None:
+        """`directory` is the one that follows the user graph's projection."""
         self._stores = stores
         self._locate = locate
+        self._directory = directory
+        self._types: dict[str, None] = {}
 
     def where(self, graph: GraphName) -> str:
         """The graph's address, without its password; "" while an embedded one is down."""
@@ -35,73 +45,98 @@ class Memory:
             return ""
         return f"{target.uri}/{target.database}".rstrip("/")
 
-    async def facts(self, user: str, name: str = "", *, closed: bool = True) -> list[dict[str, Any]]:
-        """Facts about an entity (by name, alias, or "me"), or all of a user's; latest said first.
+    async def facts(self, user: str, name: str = "", *, closed: bool = True, limit: int = 200) -> list[dict[str, Any]]:
+        """The `limit` facts said last about an entity (by name, alias, or "me"), or of all of a user's.
 
         `closed` includes those that no longer hold. An entity that nobody has named gives an empty list.
         """
+        statuses = ALL if closed else OPEN
 
         async def read(tx: GraphTransaction) -> list[dict[str, Any]]:
-            entities = {node.id: node for node in await tx.nodes("Entity", user=user)}
-            wanted = [node.id for node in named(entities, name)] if name else list(entities)
-            edges = [
-                edge
-                for edge in (await tx.edges([(node_id, None) for node_id in wanted]) if wanted else [])
-                # Structural relationships are in capitals, facts carry a status.
-                if "status" in edge.properties and (closed or edge.properties["status"] in OPEN)
-            ]
+            names = await self._directory.names(tx, user)
+            wanted = names.named(name) if name else None
+            edges = await self._latest(tx, user, wanted, statuses, limit)
             said_in = {_last(edge) for edge in edges} - {""}
-            said = {node.id: node for node in await tx.nodes("Utterance", ids=sorted(said_in))} if said_in else {}
-            return [_fact(edge, entities, said) for edge in edges]
+            said = {node.id: node for node in await tx.nodes(UTTERANCE, ids=sorted(said_in))} if said_in else {}
+            return [_fact(edge, names, said) for edge in edges]
 
-        found = await self._stores["user"].read(read)
-        return sorted(found, key=lambda fact: (-float(fact["last_said_at"] or 0.0), fact["predicate"], fact["id"]))
+        return await self._stores["user"].read(read)
 
-    async def agent_nodes(self, user: str) -> list[dict[str, Any]]:
-        """What the agent graph holds of a user: episodes, topics, preferences, corrections; each as its properties."""
+    async def agent_nodes(self, user: str, *, limit: int = 200) -> list[dict[str, Any]]:
+        """What the agent graph holds of a user: up to `limit` episodes, topics, preferences, corrections, the most
+        spoken of first; each as its properties."""
 
         async def read(tx: GraphTransaction) -> list[dict[str, Any]]:
-            return [
-                {**node.properties, "kind": kind} for kind in AGENT_KINDS for node in await tx.nodes(kind, user=user)
-            ]
+            found: list[dict[str, Any]] = []
+            for kind in AGENT_KINDS:
+                if left := limit - len(found):
+                    nodes = await tx.top_nodes(kind, user, "turns", left)
+                    found += [{**node.properties, "kind": kind} for node in nodes]
+            return found
 
-        found = await self._stores["agent"].read(read)
-        return sorted(
-            found, key=lambda node: (AGENT_KINDS.index(node["kind"]), -float(node.get("turns", 0)), node["id"])
-        )
+        return await self._stores["agent"].read(read)
+
+    async def _latest(
+        self, tx: GraphTransaction, user: str, wanted: list[Node] | None, statuses: Collection[str], limit: int
+    ) -> list[Edge]:
+        """The facts of some entities, or all, latest said first.
+
+        Of a well-connected one, the user above all, the facts are found through what was said last; only where that
+        is in vain are all its relationships looked through.
+        """
+        if wanted is None or any(map(_well_connected, wanted)):
+            ends = None if wanted is None else {node.id for node in wanted}
+            walked = await self._walk(tx, user, ends, statuses, limit)
+            if walked is not None:
+                return walked
+        found: dict[str, Edge] = {}
+        for node in wanted or ():
+            found |= {edge.id: edge for edge in await tx.latest_edges(node.id, list(statuses), limit)}
+        return sorted(found.values(), key=_lately)[:limit]
+
+    async def _walk(
+        self, tx: GraphTransaction, user: str, ends: Collection[str] | None, statuses: Collection[str], limit: int
+    ) -> list[Edge] | None:
+        """The facts of the latest utterances; None where more than `WALKED` would have to be looked through."""
+        found: dict[str, Edge] = {}
+        seen: set[str] = set()
+        newest = await tx.newest_seq()
+        # All facts of a user are nowhere else together, however far back they lie.
+        oldest = 0 if ends is None else max(0, newest - WALKED)
+        for last in range(newest, oldest, -WALKED_AT_ONCE):
+            said = await tx.nodes_by_seq(UTTERANCE, user, range(max(1, last - WALKED_AT_ONCE + 1), last + 1))
+            refs = [ref for node in said for ref in texts(node.properties.get("facts"))]
+            fresh = [ref for ref in dict.fromkeys(refs) if ref not in seen]
+            seen.update(fresh)
+            for start in range(0, len(fresh), limit):
+                for edge in await tx.edges_by_id(self._by_type(fresh[start : start + limit])):
+                    if edge.properties["status"] in statuses and (ends is None or {edge.start, edge.end} & set(ends)):
+                        found[edge.id] = edge
+                if len(found) >= limit:
+                    return sorted(found.values(), key=_lately)[:limit]
+        return sorted(found.values(), key=_lately) if oldest == 0 else None
+
+    def _by_type(self, refs: Collection[str]) -> dict[str, list[str]]:
+        """Ids by relationship type, with every type that was ever asked for: a query of its own for each mixture of
+        types would be planned each time."""
+        ids: defaultdict[str, list[str]] = defaultdict(list)
+        for edge_type, fact_id in map(fact_type_and_id, refs):
+            ids[edge_type].append(fact_id)
+        self._types |= dict.fromkeys(ids)
+        return {edge_type: ids[edge_type] for edge_type in sorted(self._types)}
 
 
-def named(entities: Mapping[str, Node], name: str) -> list[Node]:
-    """The entities that a person may mean by a name: exactly, else by the nearest spelling."""
-    wanted = name.casefold().strip()
-    if wanted in SELF:
-        return [node for node in entities.values() if node.properties.get("role") == "user"]
-    spelt = [(node, [spelling.casefold() for spelling in _spellings(node, entities)]) for node in entities.values()]
-    exact = [node for node, spellings in spelt if wanted in spellings]
-    if exact:
-        return exact
-    scored = [(max((fuzz.ratio(wanted, each) for each in spellings), default=0.0), node) for node, spellings in spelt]
-    best = max((score for score, _ in scored), default=0.0)
-    return [node for score, node in scored if score == best] if best >= SIMILAR else []
+def _well_connected(node: Node) -> bool:
+    mentions = node.properties.get("mentions")
+    return bool(node.properties.get("role")) or (isinstance(mentions, int) and mentions > WELL_CONNECTED)
 
 
-def shown_name(node: Node, entities: Mapping[str, Node]) -> str:
-    """An entity's name as a person would say it: "you", "your sister", "Tom's wife", "Emma"."""
-    properties = node.properties
-    role, name = str(properties.get("role") or ""), str(properties.get("name", ""))
-    if role in SHOWN_ROLES:
-        return SHOWN_ROLES[role]
-    owner = entities.get(str(properties.get("owner")))
-    noun = next(
-        (noun for noun in _texts(properties.get("nominals")) if noun.split()[-1:] == name.casefold().split()[-1:]), ""
-    )
-    if owner is None or not noun:
-        return name
-    whose = shown_name(owner, entities)
-    return f"your {noun}" if whose == SHOWN_ROLES["user"] else f"{whose}’s {noun}"
+def _lately(edge: Edge) -> tuple[float, str, str]:
+    said_at = edge.properties.get("last_said_at")
+    return -float(said_at) if isinstance(said_at, int | float) else 0.0, edge.type, edge.id
 
 
-def _fact(edge: Edge, entities: Mapping[str, Node], said: Mapping[str, Node]) -> dict[str, Any]:
+def _fact(edge: Edge, names: Names, said: Mapping[str, Node]) -> dict[str, Any]:
     utterance = said.get(_last(edge))
     return {
         **edge.properties,
@@ -109,22 +144,13 @@ def _fact(edge: Edge, entities: Mapping[str, Node], said: Mapping[str, Node]) ->
         # Two people of one name are told apart by these.
         "subject_id": edge.start,
         "object_id": edge.end,
-        "subject": shown_name(entities[edge.start], entities) if edge.start in entities else "",
+        "subject": names.shown(names[edge.start]) if edge.start in names else "",
         "predicate": edge.type,
-        "object": shown_name(entities[edge.end], entities) if edge.end in entities else "",
+        "object": names.shown(names[edge.end]) if edge.end in names else "",
         "last_said_at": edge.properties.get("last_said_at"),
         "said_as": str(utterance.properties.get("text", "")) if utterance else "",
     }
 
 
 def _last(edge: Edge) -> str:
-    return next(reversed(_texts(edge.properties.get("utterances"))), "")
-
-
-def _spellings(node: Node, entities: Mapping[str, Node]) -> list[str]:
-    properties = node.properties
-    return [str(properties.get("name", "")), *_texts(properties.get("aliases")), shown_name(node, entities)]
-
-
-def _texts(value: object) -> list[str]:
-    return [str(each) for each in value] if isinstance(value, list) else []
+    return next(reversed(texts(edge.properties.get("utterances"))), "")

@@ -46,6 +46,17 @@ def fact_edge(fact: Fact) -> Edge:
     return Edge(fact.predicate, fact.id, fact.subject, fact.object, _stored(fact, _FACT_FIELDS))
 
 
+def fact_ref(fact: Fact) -> str:
+    """How an utterance's node names a fact that it told: `fact_type_and_id` reads it."""
+    return f"{fact.predicate}:{fact.id}"
+
+
+def fact_type_and_id(ref: str) -> tuple[str, str]:
+    """The relationship's type and id that a `fact_ref` names."""
+    predicate, _, fact_id = ref.partition(":")
+    return predicate, fact_id
+
+
 def fact_of(edge: Edge) -> Fact:
     """The fact of a relationship that `fact_edge` made."""
     return Fact(subject=edge.start, predicate=edge.type, object=edge.end, **_read(edge.properties, _FACT_FIELDS))

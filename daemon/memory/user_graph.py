@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from actors.messages import AGENT, USER, Turn
 from config.schema import Schema
 from daemon.memory import forgetting
+from daemon.memory.directory import Directory
 from daemon.memory.draft import Draft, Reads
 from daemon.memory.facts import ASSERTED, DOUBT_MARGIN, Correction, Known, Said, keys, merge, rewire
 from daemon.memory.possession import is_relational
@@ -24,6 +26,7 @@ from daemon.memory.rows import (
     entity_of,
     fact_edge,
     fact_of,
+    fact_ref,
     id_stem,
     utterance_id,
 )
@@ -51,9 +54,16 @@ class UserGraphProjection:
     committed, the next build reads afresh.
     """
 
-    def __init__(self, schema: Schema | None = None, doubt_margin: float = DOUBT_MARGIN) -> None:
+    def __init__(
+        self,
+        schema: Schema | None = None,
+        doubt_margin: float = DOUBT_MARGIN,
+        directory: Directory | None = None,
+    ) -> None:
+        """`directory` follows what this projection commits."""
         self._schema = schema or shipped_schema()
         self._doubt_margin = doubt_margin
+        self._directory = directory or Directory()
         self._indexes: dict[str, EntityIndex] = {}
         self._uncommitted: set[str] = set()
 
@@ -73,14 +83,16 @@ class UserGraphProjection:
                     await self._forget(draft, entry.record)
         return draft.writes()
 
-    def committed(self, writes: Writes) -> None:  # noqa: ARG002 - the cache holds them already
+    def committed(self, writes: Writes) -> None:
         """See `context_sync.Projection.committed`."""
         self._uncommitted.clear()
+        self._directory.committed(writes)
 
     def reset(self) -> None:
         """See `context_sync.Projection.reset`."""
         self._indexes.clear()
         self._uncommitted.clear()
+        self._directory.reset()
 
     async def _index(self, draft: Draft, user: str) -> EntityIndex:
         self._uncommitted.add(user)
@@ -104,7 +116,6 @@ class UserGraphProjection:
             turn = record.turn
             index = indexes[turn.user] = await self._index(draft, turn.user)
             stem = id_stem(entry, record)
-            draft.put_node(_utterance(utterance_id(stem), entry.seq, turn))
             steps.append(self._resolve(index, entry, record, stem, created))
         stored = await draft.edges(self._keys(steps, created))
         facts = map(fact_of, (edge for edge in stored if edge.type != MENTIONS))
@@ -124,8 +135,14 @@ class UserGraphProjection:
                     draft.put_edge(_mention(utterance, kept, index.user))
             index.changed.clear()
             index.merged.clear()
+        told: defaultdict[str, list[str]] = defaultdict(list)
         for fact_id in known.changed:
-            draft.put_edge(fact_edge(known[fact_id]))
+            fact = known[fact_id]
+            draft.put_edge(fact_edge(fact))
+            for utterance in fact.utterances:
+                told[utterance].append(fact_ref(fact))
+        for step, (entry, record) in zip(steps, turns, strict=True):
+            draft.put_node(_utterance(step.utterance, entry.seq, record.turn, told[step.utterance]))
 
     def _resolve(self, index: EntityIndex, entry: Entry, record: TurnRecord, stem: str, created: set[str]) -> _Step:
         turn, numbers = record.turn, itertools.count(1)
@@ -192,13 +209,14 @@ class UserGraphProjection:
         index.changed.clear()
 
 
-def _utterance(utterance_id: str, seq: int, turn: Turn) -> Node:
+def _utterance(utterance_id: str, seq: int, turn: Turn, facts: list[str]) -> Node:
     return Node(
         UTTERANCE,
         utterance_id,
         {
             "id": utterance_id, "user": turn.user, "session": turn.session, "speaker": turn.speaker,
             "text": turn.text, "said_at": turn.said_at, "seq": seq,
+            "facts": facts,
         },
     )  # fmt: skip
 

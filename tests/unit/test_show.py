@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from daemon import show
-from daemon.memory.recall import named, shown_name
+from daemon.memory.directory import Names
 from daemon.memory.records import Node
 from daemon.protocol import Ingested
 
@@ -71,20 +71,21 @@ def entity(entity_id: str, name: str, **properties: object) -> Node:
     return Node("Entity", entity_id, {"name": name, **properties})  # type: ignore[arg-type]
 
 
-def family() -> dict[str, Node]:
-    nodes = [
-        entity("e1", "", role="user"),
-        entity("e2", "sister", owner="e1", nominals=["sister"]),
-        entity("e3", "dog", owner="e2", nominals=["dog"]),
-        entity("e4", "Zoë Lindqvist", aliases=["Zoë"]),
-    ]
-    return {node.id: node for node in nodes}
+def family() -> Names:
+    return Names(
+        [
+            entity("e1", "", role="user"),
+            entity("e2", "sister", owner="e1", nominals=["sister"]),
+            entity("e3", "dog", owner="e2", nominals=["dog"]),
+            entity("e4", "Zoë Lindqvist", aliases=["Zoë"]),
+        ]
+    )
 
 
 def test_names_are_told_from_the_graph_as_a_person_would_say_them() -> None:
     entities = family()
 
-    assert [shown_name(node, entities) for node in entities.values()] == [
+    assert [entities.shown(node) for node in entities] == [
         "you",
         "your sister",
         "your sister’s dog",
@@ -103,4 +104,4 @@ def test_names_are_told_from_the_graph_as_a_person_would_say_them() -> None:
     ],
 )
 def test_a_person_finds_an_entity_by_any_of_its_names(wanted: str, found: list[str]) -> None:
-    assert [node.id for node in named(family(), wanted)] == found
+    assert [node.id for node in family().named(wanted)] == found

@@ -1,0 +1,148 @@
+"""Who and what is known by which name, for readers: kept in memory beside the user graph, as the graph has it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from rapidfuzz import fuzz, process
+
+from daemon.memory.draft import Reads
+from daemon.memory.records import SHOWN_ROLES, Node, Writes
+from daemon.memory.rows import ENTITY
+
+SELF = frozenset({"me", "i", "you", "user", "myself"})
+SIMILAR = 88.0
+
+
+class Names:
+    """The entities of one user, by id and by each of their names."""
+
+    def __init__(self, nodes: Iterable[Node] = ()) -> None:
+        self._nodes: dict[str, Node] = {}
+        self._by_name: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        # What these are called ("you", "your sister") hangs on more than their own name.
+        self._described: dict[str, None] = {}
+        for node in nodes:
+            self.put(node)
+
+    def __contains__(self, node_id: str) -> bool:
+        return node_id in self._nodes
+
+    def __getitem__(self, node_id: str) -> Node:
+        return self._nodes[node_id]
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._nodes.values())
+
+    def put(self, node: Node) -> None:
+        """Add an entity, or replace what it was."""
+        self.drop(node.id)
+        self._nodes[node.id] = node
+        for name in _own_names(node):
+            self._by_name[name][node.id] = None
+        if node.properties.get("role") or node.properties.get("owner"):
+            self._described[node.id] = None
+
+    def drop(self, node_id: str) -> None:
+        """Forget an entity; one that is not known is none."""
+        node = self._nodes.pop(node_id, None)
+        self._described.pop(node_id, None)
+        for name in _own_names(node) if node else ():
+            self._by_name[name].pop(node_id, None)
+            if not self._by_name[name]:
+                del self._by_name[name]
+
+    def named(self, name: str) -> list[Node]:
+        """The entities that a person may mean by a name: exactly, else by the nearest spelling."""
+        wanted = name.casefold().strip()
+        if wanted in SELF:
+            return [node for node in self._described_nodes() if node.properties.get("role") == "user"]
+        described: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        for node in self._described_nodes():
+            described[self.shown(node).casefold()][node.id] = None
+        if exact := {**self._by_name.get(wanted, {}), **described.get(wanted, {})}:
+            return [self._nodes[node_id] for node_id in exact]
+        best, found = 0.0, dict[str, None]()
+        for names in (self._by_name, described):
+            for spelt, score, _ in process.extract(
+                wanted, names.keys(), scorer=fuzz.ratio, score_cutoff=max(best, SIMILAR), limit=None
+            ):
+                found = {**(found if score == best else {}), **names[spelt]} if score >= best else found
+                best = max(best, score)
+        return [self._nodes[node_id] for node_id in found]
+
+    def shown(self, node: Node) -> str:
+        """An entity's name as a person would say it: "you", "your sister", "Tom's wife", "Emma"."""
+        properties = node.properties
+        role, name = str(properties.get("role") or ""), str(properties.get("name", ""))
+        if role in SHOWN_ROLES:
+            return SHOWN_ROLES[role]
+        owner = self._nodes.get(str(properties.get("owner")))
+        noun = next(
+            (noun for noun in texts(properties.get("nominals")) if noun.split()[-1:] == name.casefold().split()[-1:]),
+            "",
+        )
+        if owner is None or not noun:
+            return name
+        whose = self.shown(owner)
+        return f"your {noun}" if whose == SHOWN_ROLES["user"] else f"{whose}’s {noun}"
+
+    def _described_nodes(self) -> Iterator[Node]:
+        return (self._nodes[node_id] for node_id in self._described)
+
+
+class Directory:
+    """Every user's `Names`: read from the user graph once, then kept up with what is committed to it."""
+
+    def __init__(self) -> None:
+        self._users: dict[str, Names] = {}
+        self._loading: dict[object, list[Writes] | None] = {}
+
+    async def names(self, reads: Reads, user: str) -> Names:
+        """A user's names."""
+        if user in self._users:
+            return self._users[user]
+        # What is committed while they are read may or may not be among them: done again it changes nothing.
+        load = object()
+        self._loading[load] = []
+        try:
+            found = Names(await reads.nodes(ENTITY, user=user))
+        finally:
+            missed = self._loading.pop(load)
+        for writes in missed or ():
+            _follow(found, user, writes)
+        if missed is not None:
+            self._users[user] = found
+        return found
+
+    def committed(self, writes: Writes) -> None:
+        """The graph holds these now."""
+        for missed in self._loading.values():
+            if missed is not None:
+                missed.append(writes)
+        for user, names in self._users.items():
+            _follow(names, user, writes)
+
+    def reset(self) -> None:
+        """The graph may hold something else now."""
+        self._users.clear()
+        self._loading = dict.fromkeys(self._loading)
+
+
+def texts(value: object) -> list[str]:
+    """A stored list of strings, empty where there is none."""
+    return [str(each) for each in value] if isinstance(value, list) else []
+
+
+def _own_names(node: Node) -> set[str]:
+    properties = node.properties
+    return {name.casefold() for name in (str(properties.get("name", "")), *texts(properties.get("aliases")))} - {""}
+
+
+def _follow(names: Names, user: str, writes: Writes) -> None:
+    for node_id in writes.deleted_nodes:
+        names.drop(node_id)
+    for node in writes.nodes:
+        if node.kind == ENTITY and node.properties["user"] == user:
+            names.put(node)
