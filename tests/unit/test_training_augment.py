@@ -9,8 +9,9 @@ from actors.messages import ROLES
 from config.schema import load_schema
 from training.annotation import Example, read_examples, to_record
 from training.extractor.augment import NONE, Augmenter, Rates
-from training.extractor.edits import WORD
+from training.extractor.edits import WORD, apply
 from training.extractor.names import NameSwapper
+from training.extractor.speech import digits
 from training.extractor.swaps import load_swaps, people_names
 from training.splits import conversation_files
 
@@ -90,7 +91,7 @@ def test_every_change_keeps_labels_and_texts_in_step(rate: str) -> None:
         variant = augmenter.vary(example, rng)
         changed += variant != example
         check(variant)
-        if rate not in ("join", "cut", "change_person"):
+        if rate not in ("join", "cut", "change_person", "repair"):
             assert same_labels(example, variant)
     assert changed > len(EXAMPLES) / 100
 
@@ -169,6 +170,34 @@ def test_a_change_of_person_changes_nothing_else() -> None:
         to_name, to_role = to_name + (new not in ROLES), to_role + (new in ROLES)
     assert to_name > 5
     assert to_role > 5
+
+
+def test_a_repair_takes_back_something_that_nothing_is_said_of() -> None:
+    augmenter, rng = Augmenter(EXAMPLES, only(repair=1.0)), seeded(5)
+    for example in EXAMPLES:
+        variant = augmenter.vary(example, rng)
+        if variant == example:
+            continue
+        assert variant.gold.relations == example.gold.relations
+        assert variant.gold.correction == 1.0
+        [taken_back] = {m.text for m in variant.gold.mentions} - {m.text for m in example.gold.mentions}
+        [at] = (m.start for m in variant.gold.mentions if m.text == taken_back)
+        inserted = len(variant.text) - len(example.text)
+        assert variant.text[:at] + variant.text[at + inserted :] == example.text
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ("she's five years old", "she's 5 years old"),
+        ("twenty eight of them and thirty-one of us", "28 of them and 31 of us"),
+        ("one of the two hundred", "one of the two hundred"),
+        ("in nineteen eighty four", "in nineteen eighty four"),
+        ("the twenty first of may at seven o'clock", "the twenty first of may at seven o'clock"),
+    ],
+)
+def test_numbers_in_digits(said: str, written: str) -> None:
+    assert apply(said, digits(said)) == written
 
 
 def test_a_sister_stays_a_woman_and_keeps_her_title_and_her_surname(tmp_path) -> None:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from actors.messages import ROLES, KnownEntity
 from training.annotation import Example
 from training.extractor.edits import edit, lower
-from training.extractor.names import NameSwapper
-from training.extractor.recast import cut, first_person, join, third_person
-from training.extractor.speech import fillers, misheard, repetitions, without_punctuation
+from training.extractor.names import NameSwapper, article
+from training.extractor.recast import cut, first_person, join, repaired, third_person
+from training.extractor.speech import digits, fillers, misheard, repetitions, without_punctuation
 
 _SAME_CONTEXT_TRIES = 8
 _BOTH_SHARE = 0.75
@@ -33,7 +33,9 @@ class Rates:
     join: float = 0.06
     cut: float = 0.08
     change_person: float = 0.15
-    offer_names: float = 0.2
+    offer_names: float = 0.15
+    repair: float = 0.05
+    write_digits: float = 0.1
 
 
 NONE = Rates(**dict.fromkeys(Rates.__dataclass_fields__, 0.0))
@@ -67,6 +69,10 @@ class Augmenter:
             example = self._join(example, rng)
         if rng.random() < rates.swap_names:
             example = self._names.swap(example, rng)
+        if rng.random() < rates.write_digits:
+            example = edit(example, digits, earlier=True)
+        if rng.random() < rates.repair:
+            example = self._repair(example, rng)
         if rng.random() < rates.cut:
             example = cut(example, rng, self._default_status) or example
         if rng.random() < rates.mishear:
@@ -96,6 +102,21 @@ class Augmenter:
         names = sorted(set(names))
         rng.shuffle(names)
         return replace(example, known=tuple(KnownEntity(name, "") for name in names))
+
+    def _repair(self, example: Example, rng: random.Random) -> Example:
+        """Take back something else before an object of what is said; a turn that corrects already does not again."""
+        objects = {relation.object for relation in example.gold.relations}
+        said = [m for m in example.gold.mentions if m.text in objects and example.text.count(m.text) == 1]
+        if not said or example.gold.correction or example.annotated is not None:
+            return example
+        mention = rng.choice(said)
+        other = self._names.alike(mention.text, mention.type, rng)
+        texts = (example.text, *(utterance.text for utterance in example.context))
+        if other is None or article(example.text, mention.start, other):
+            return example
+        if any(other.lower() in text.lower() for text in texts):
+            return example
+        return repaired(example, other, mention.type, mention.start, rng)
 
     def _join(self, example: Example, rng: random.Random) -> Example:
         if example.context:

@@ -104,11 +104,19 @@ class NameSwapper:
         def swapped(text: str) -> list[Edit]:
             edits: list[Edit] = []
             for found in pattern.finditer(text):
-                edits += _article(text, found.start(), chosen[found[0]])
+                edits += article(text, found.start(), chosen[found[0]])
                 edits.append(Edit(found.start(), found.end(), chosen[found[0]]))
             return edits
 
         return edit(example, swapped, earlier=True)
+
+    def alike(self, text: str, type_: str, rng: random.Random) -> str | None:
+        """Something else that could have been said for `text`; None where nothing is known to."""
+        if type_ != self._people.type:
+            other = self._other(text, type_, rng)
+        else:
+            other = self.person(rng) if self._is_name_of_person(text.split(), small=text.islower()) else None
+        return None if other is None or other.lower() == text.lower() else _cased(other, like=text)
 
     def person(self, rng: random.Random) -> str:
         """Some first name."""
@@ -222,8 +230,8 @@ class NameSwapper:
         return self._first_names.get(words[0].lower(), "")
 
 
-def _article(text: str, at: int, noun: str) -> list[Edit]:
-    """The edit that makes "a" before position `at` agree with the noun that will stand there."""
+def article(text: str, at: int, noun: str) -> list[Edit]:
+    """The edit, if one is needed, that makes "a" before position `at` agree with the noun that will stand there."""
     found = _ARTICLE.search(text[:at])
     if not found or (found[2] == "n") == (noun[0].lower() in "aeiou"):
         return []

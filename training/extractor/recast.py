@@ -1,4 +1,4 @@
-"""Other turns made of a turn: two of one speaker joined, one cut off in the middle, "I" for a name and back."""
+"""Other turns made of a turn: two joined, one cut off, one that corrects itself, "I" for a name and back."""
 
 from __future__ import annotations
 
@@ -39,6 +39,10 @@ _PAST = set(
     "founded directed starred composed produced performed trained coached competed entered attended announced "
     "discovered turned tried ordered planted could would should might must will can can't couldn't wouldn't won't "
     "didn't wasn't hadn't".split()
+)
+_PREPOSITION = re.compile(r"(?<!\w)(in|at|to|from|for|with|on|by|about) (?:(?:my|our|the|a|an) )?$")
+_REPAIRS = (
+    "no wait;no;wait no;i mean;sorry;sorry, i mean;no sorry;or no;uh no;no actually;scratch that;make that".split(";")
 )
 _CLAUSE_OPENERS = set(
     "so because when that but yeah well um uh then if since after before and while apparently".split()
@@ -231,3 +235,22 @@ def _loose(example: Example) -> bool:
     """Whether a pronoun means something that only the context names."""
     spoken = {mention.text for mention in example.gold.mentions}
     return any(link.antecedent not in spoken for link in example.gold.links)
+
+
+def repaired(example: Example, other: str, type_: str, at: int, rng: random.Random) -> Example:
+    """The mention at `at` said right only after something else of its type: "in Graz, no wait, in Linz".
+
+    What is taken back is a mention that nothing is said of, and the turn a correction.
+    """
+    comma, stop = ("", "") if example.text.islower() else (",", ",")
+    before = _PREPOSITION.search(example.text[:at])
+    again = f"{before[1]} " if before and rng.random() < 0.5 else ""
+    inserted = f"{other}{comma} {rng.choice(_REPAIRS)}{stop} {again}"
+    shift = len(inserted)
+    gold = example.gold
+    mentions = [m if m.start < at else replace(m, start=m.start + shift, end=m.end + shift) for m in gold.mentions]
+    links = [k if k.start < at else replace(k, start=k.start + shift, end=k.end + shift) for k in gold.links]
+    mentions.append(Mention(other, type_, at, at + len(other), 1.0))
+    mentions.sort(key=lambda mention: mention.start)
+    changed = replace(gold, mentions=tuple(mentions), links=tuple(links), correction=1.0)
+    return replace(example, text=example.text[:at] + inserted + example.text[at:], gold=changed)

@@ -33,6 +33,17 @@ _CONTRACTED = re.compile(
 _DROPPED = {"a", "an", "the", "to", "that", "of", "just", "is", "are"}
 _RUN_ON = {"gonna": "going to", "wanna": "want to", "gotta": "got to", "kinda": "kind of", "cause": "because"}
 _LEAST_WORDS = 3
+_ONES = "one two three four five six seven eight nine".split()
+_TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_NUMBERS = {word: number for number, word in enumerate([*_ONES, *_TEENS], 1)}
+_NUMBERS |= {word: number for number, word in zip(range(20, 100, 10), _TENS, strict=True)}
+_NUMBERS |= {f"{ten}-{one}": _NUMBERS[ten] + _NUMBERS[one] for ten in _TENS for one in _ONES}
+# Beside these a number is part of a greater one, of a year or of an ordinal.
+_NUMBER_PARTS = set(
+    "hundred thousand million half quarter point oh o'clock first second third fourth fifth sixth seventh eighth ninth "
+    "something odd and-a-half".split()
+)
 
 
 def without_punctuation(text: str) -> list[Edit]:
@@ -87,6 +98,24 @@ def misheard(text: str, rng: random.Random, share: float = 0.12) -> list[Edit]:
             edits.append(Edit(word.start(), word.end() + 1, ""))
         elif said in _HEARD and rng.random() < share:
             edits.append(Edit(word.start(), word.end(), _capital(rng.choice(_HEARD[said]), word[0])))
+    return edits
+
+
+def digits(text: str) -> list[Edit]:
+    """Numbers below a hundred in digits, as a recogniser may write them; "one" is rarely a number."""
+    words = list(WORD.finditer(text))
+    values = [_NUMBERS.get(word[0].lower().replace(" ", "-")) for word in words]
+    edits: list[Edit] = []
+    at = 0
+    while at < len(words):
+        end = at
+        while end < len(words) and (values[end] is not None or words[end][0].lower() in _NUMBER_PARTS):
+            end += 1
+        run = values[at:end]
+        tens_and_ones = len(run) == 2 and (run[0] or 0) >= 20 and (run[0] or 0) % 10 == 0 and 0 < (run[1] or 0) < 10
+        if (len(run) == 1 or tens_and_ones) and None not in run and sum(filter(None, run)) > 1:
+            edits.append(Edit(words[at].start(), words[end - 1].end(), str(sum(filter(None, run)))))
+        at = max(end, at + 1)
     return edits
 
 
