@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from actors.messages import ROLES, Extraction, Mention, PronounLink, Relation, Utterance
+from actors.messages import ROLES, Extraction, KnownEntity, Mention, PronounLink, Relation, Utterance
 from config.schema import Schema
 from training.errors import AnnotationError
 
@@ -28,6 +28,7 @@ class Example:
 
     `annotated` are the predicates that were looked for, where not all were: of others, and of more mentions, the turn
     may say something that `gold` does not hold. Two arguments that a relation joins were looked at in every respect.
+    `known` are entities of earlier sessions; the annotation has none, augmentation makes some up.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Example:
     gold: Extraction
     corrections: tuple[tuple[Parts, Parts], ...] = ()
     annotated: frozenset[str] | None = None
+    known: tuple[KnownEntity, ...] = ()
 
 
 def read_examples(files: Iterable[Path], schema: Schema) -> list[Example]:

@@ -31,7 +31,7 @@ class Limits:
 
     turn: int = 128
     context: int = 48
-    known: int = 32
+    known: int = 16
     windows: int = 16
 
 
@@ -85,14 +85,14 @@ class SequenceBuilder:
     ) -> TokenSequence:
         """The sequence of a turn that fits one window; tokens beyond the limits are left out, the oldest first.
 
-        Known entities, latest first, stand in where there is no context.
+        Of the known entities, latest first, those stand before the context that neither it nor the turn names.
         """
         ids, types = [self._cls, *self._roles], [CASINGS] * (1 + len(self._roles))
         words: list[Word] = []
         sources = [text]
-        # Training has seen no turn with both: a name beside an earlier turn misleads more often than it helps.
-        earlier = self._earlier(same_speaker, context) if context else self._names(known)
-        for marker, said, budget in earlier:
+        named = "\n".join([text, *(said.text for said in context)])
+        names = self._names([entity for entity in known if entity.name not in named])
+        for marker, said, budget in [*names, *self._earlier(same_speaker, context)]:
             piece = self._piece(said, budget, from_end=True)
             ids.append(self._id(marker))
             types.append(CASINGS)

@@ -40,16 +40,11 @@ class TestSequence:
         sequence = builder(context=6).build("eight", [True, False], said)
         assert [sequence.text(word, word) for word in sequence.words] == ["four", "five", "six", "seven", "eight"]
 
-    def test_known_entities_stand_in_for_a_context(self) -> None:
-        known = [KnownEntity("Emma", "PERSON"), KnownEntity("", "PERSON"), KnownEntity("Casa Ofelia", "LOCATION")]
-        sequence = builder().build("She left.", [], [], known)
-        assert [(word.source, sequence.text(word, word)) for word in sequence.words][:3] == [
-            (1, "Casa"),
-            (1, "Ofelia"),
-            (2, "Emma"),
-        ]
-        with_context = builder().build("She left.", [True], [Utterance("user", "Hi")], known)
-        assert with_context == builder().build("She left.", [True], [Utterance("user", "Hi")])
+    def test_known_entities_stand_before_the_context_unless_it_names_them(self) -> None:
+        known = [KnownEntity("Bo", "PERSON"), KnownEntity("Emma", "PERSON"), KnownEntity("Casa Ofelia", "LOCATION")]
+        sequence = builder().build("She left.", [True], [Utterance("user", "Emma came.")], known)
+        spelled = [(word.source, sequence.text(word, word)) for word in sequence.words]
+        assert spelled[:4] == [(1, "Casa"), (1, "Ofelia"), (2, "Bo"), (3, "Emma")]
 
     def test_known_entities_beyond_the_limit_are_left_out_whole(self) -> None:
         known = [KnownEntity("Emma", "PERSON"), KnownEntity("a name of very many words", "MISC")]

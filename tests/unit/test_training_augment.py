@@ -43,7 +43,7 @@ def plain(text: str) -> str:
 
 def check(variant: Example) -> None:
     """Labels agree with the texts and with one another."""
-    texts = [variant.text, *(said.text for said in variant.context)]
+    texts = [variant.text, *(said.text for said in variant.context), *(entity.name for entity in variant.known)]
     for span in (*variant.gold.mentions, *variant.gold.links):
         assert variant.text[span.start : span.end] == span.text
         assert span.text == span.text.strip() != ""

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from actors.messages import ROLES
+from actors.messages import ROLES, KnownEntity
 from training.annotation import Example
 from training.extractor.edits import edit, lower
 from training.extractor.names import NameSwapper, article
@@ -16,6 +16,8 @@ from training.extractor.speech import digits, fillers, misheard, repetitions, wi
 
 _SAME_CONTEXT_TRIES = 8
 _BOTH_SHARE = 0.75
+_MOST_OFFERED = 5
+_FORGOTTEN_SHARE = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Rates:
     join: float = 0.06
     cut: float = 0.08
     change_person: float = 0.15
+    offer_names: float = 0.15
     repair: float = 0.05
     write_digits: float = 0.1
 
@@ -49,6 +52,7 @@ class Augmenter:
         self._default_status = statuses.most_common(1)[0][0] if statuses else ""
         self._role_type = _role_type(examples)
         self._names = NameSwapper(examples)
+        self._meant = sorted({link.antecedent for example in examples for link in example.gold.links})
         self._alone: defaultdict[bool, list[Example]] = defaultdict(list)
         for example in examples:
             if not example.context:
@@ -83,7 +87,21 @@ class Augmenter:
                 example = edit(example, without_punctuation, earlier=True)
             if alone != "marks":
                 example = lower(example)
+        if rng.random() < rates.offer_names:
+            example = self._offer_names(example, rng)
         return example
+
+    def _offer_names(self, example: Example, rng: random.Random) -> Example:
+        """Known entities beside the context, or whom its pronouns mean in place of it; some that have no part in it."""
+        names = rng.sample(self._meant, min(len(self._meant), rng.randint(1, _MOST_OFFERED)))
+        if example.text.islower():
+            names = [name.lower() for name in names]
+        if not example.gold.correction and rng.random() < _FORGOTTEN_SHARE:
+            names += [link.antecedent for link in example.gold.links]
+            example = replace(example, context=())
+        names = sorted(set(names))
+        rng.shuffle(names)
+        return replace(example, known=tuple(KnownEntity(name, "") for name in names))
 
     def _repair(self, example: Example, rng: random.Random) -> Example:
         """Take back something else before an object of what is said; a turn that corrects already does not again."""

@@ -110,7 +110,8 @@ class Labeller:
 
     def label(self, example: Example) -> Labelled:
         """Spans that do not begin and end with a word cannot be learned and are left out, with what needs them."""
-        sequence = self._builder.build(example.text, [_same(said) for said in example.context], example.context)
+        same = [_same(said) for said in example.context]
+        sequence = self._builder.build(example.text, same, example.context, example.known)
         words = [word for word in sequence.words if word.source == TURN]
         starts = {word.start: number for number, word in enumerate(words)}
         ends = {word.end: number for number, word in enumerate(words)}

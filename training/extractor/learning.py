@@ -33,7 +33,7 @@ class Recipe:
     """Everything that decides what training makes of the data."""
 
     seed: int = 11
-    epochs: int = 11
+    epochs: int = 8
     public_epochs: int = 0
     batch: int = 16
     encoder_lr: float = 1e-4
