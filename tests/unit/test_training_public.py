@@ -14,7 +14,7 @@ from training.annotation import read_examples, to_block
 from training.extractor.batches import IGNORED, Labeller, encoder_batch, pair_batch
 from training.extractor.public.mapping import load_mapping
 from training.extractor.public.readers import read_gap, read_knowledgenet, read_text2kgbench
-from training.extractor.score import judged, score
+from training.extractor.score import judged, sayable, score
 from training.splits import PUBLIC, public_files
 
 SCHEMA = load_schema()
@@ -202,3 +202,10 @@ def test_our_mapping_says_what_our_schema_allows() -> None:
         for entry in entries.values():
             ends = (entry.object, entry.subject) if entry.flipped else (entry.subject, entry.object)
             assert all(SCHEMA.predicates[name].joins(*ends) for name in entry.predicates)
+
+
+def test_nobody_is_asked_for_a_name_that_stands_nowhere(tmp_path) -> None:
+    [part] = knowledgenet(tmp_path, "He married Ana Lund in May.", [["He", "SPOUSE", "Ana Lund"]], ["SPOUSE"])
+    assert (part.gold.links, part.gold.relations) != ((), ())
+    assert (sayable(part).links, sayable(part).relations) == ((), ())
+    assert score([part], [sayable(part)], SCHEMA)["relation"]["count"] == 0

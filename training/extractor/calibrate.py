@@ -15,7 +15,7 @@ from actors.messages import ROLES, Request
 from config.schema import Schema
 from training.annotation import Example
 from training.extractor.partial import CUTS_PERCENT, cuts
-from training.extractor.score import as_turn, fact, is_judged
+from training.extractor.score import as_turn, fact, is_judged, sayable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,7 +31,7 @@ def fit(extractor: Extractor, examples: Sequence[Example], schema: Schema) -> Ca
     right: list[bool] = []
     true = 0
     for example in examples:
-        gold = {fact(relation, schema) for relation in example.gold.relations}
+        gold = {fact(relation, schema) for relation in sayable(example).relations}
         true += len(gold)
         turn = as_turn(example)
         for found in extractor.candidates(turn.text, turn.speaker, turn.context):

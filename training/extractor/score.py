@@ -80,7 +80,7 @@ def score(examples: Sequence[Example], said: Sequence[Extraction], schema: Schem
     for example, extraction in zip(examples, said, strict=True):
         turn = (overall, by_category[example.category], by_style[example.style])
         count(example, extraction, schema, turn, by_predicate, by_type)
-        facts = {fact(r, schema) for r in example.gold.relations}
+        facts = {fact(r, schema) for r in sayable(example).relations}
         told = {fact(r, schema): r.confidence for r in judged(example, extraction).relations}
         sureness += [(confidence, key in facts) for key, confidence in told.items()]
         corrections[bool(example.gold.correction) == (extraction.correction >= _CORRECTED)] += 1
@@ -109,7 +109,7 @@ def count(
     by_type: defaultdict[str, Tally],
 ) -> None:
     """Add the outcomes of one turn to all of `turn`, and to those of their predicates and entity types."""
-    gold, extraction = example.gold, judged(example, extraction)
+    gold, extraction = sayable(example), judged(example, extraction)
     entities = {(m.start, m.end, m.type) for m in gold.mentions}
     told_entities = {(m.start, m.end, m.type) for m in extraction.mentions}
     for name, entity in _outcomes(entities, told_entities):
@@ -136,6 +136,20 @@ def count(
             _add(turn, "quiet", "told")
 
 
+def sayable(example: Example) -> Extraction:
+    """The gold labels that can be found: where not all was annotated, whom a pronoun means may stand nowhere."""
+    gold = example.gold
+    if example.annotated is None:
+        return gold
+    texts = (example.text, *(said.text for said in example.context))
+    nobody = {k.antecedent for k in gold.links if not any(k.antecedent in text for text in texts)}
+    return replace(
+        gold,
+        links=tuple(link for link in gold.links if link.antecedent not in nobody),
+        relations=tuple(r for r in gold.relations if not {r.subject, r.object} & nobody),
+    )
+
+
 def judged(example: Example, extraction: Extraction) -> Extraction:
     """What of an extraction the annotation can judge: all, where all was annotated.
 
@@ -144,7 +158,8 @@ def judged(example: Example, extraction: Extraction) -> Extraction:
     """
     if example.annotated is None:
         return extraction
-    taken = [(m.start, m.end) for m in example.gold.mentions] + [(k.start, k.end) for k in example.gold.links]
+    gold = sayable(example)
+    taken = [(m.start, m.end) for m in gold.mentions] + [(k.start, k.end) for k in gold.links]
 
     def touches(span: Mention | PronounLink) -> bool:
         return any(span.start < end and span.end > start for start, end in taken)
