@@ -96,6 +96,7 @@ class Handlers:
         self.metrics_url: str | None = None
         self.publish: Callable[[Callable[[], Event]], None] = lambda _make: None
         self.stop_requested = asyncio.Event()
+        self.failure: Exception | None = None
         self._by_type: Mapping[str, Callable[[Any], Awaitable[Message]]] = {
             Ingest.TYPE: self._ingest,
             Preview.TYPE: previews.preview,
@@ -122,6 +123,11 @@ class Handlers:
             connection.watching = True
             return with_id(Watching().event(), parse(Watch, event).id)
         return await self._wyoming(event, connection)
+
+    def fail(self, error: Exception) -> None:
+        """Stop for a reason that only a new start can mend."""
+        self.failure = self.failure or error
+        self.stop_requested.set()
 
     # --- turns --------------------------------------------------------------------------------------
 
