@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+import hypothesis
 import pytest
 import ray
+
+# How long an example takes is the machine's affair: timings are asserted nowhere.
+hypothesis.settings.register_profile("shoal", deadline=None)
+hypothesis.settings.load_profile("shoal")
 
 
 @pytest.fixture(autouse=True)
