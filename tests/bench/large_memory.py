@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
@@ -12,10 +12,10 @@ from config.schema import load_schema
 from daemon.memory.agent_graph import EPISODE, PREFERENCE, TOPIC
 from daemon.memory.facts import Fact
 from daemon.memory.graph import GraphStore
-from daemon.memory.graph_transaction import LABELS
+from daemon.memory.graph_transaction import CURSOR, LABELS
 from daemon.memory.records import Edge, Node
 from daemon.memory.resolution import Entity, role_id
-from daemon.memory.rows import UTTERANCE, entity_node, fact_edge
+from daemon.memory.rows import UTTERANCE, entity_node, fact_edge, fact_ref
 from tests.neo4j.server import GraphServer
 
 USER = "me"
@@ -40,31 +40,48 @@ async def fill(server: GraphServer, stores: Sequence[GraphStore], count: int) ->
     for store in stores:
         await store.open()
     chance = random.Random(7)  # noqa: S311 - the same memory every time
-    people = [entity_node(_entity(number)) for number in range(count // FACTS_TO_ENTITY)]
+    ids = [f"e-{number}" for number in range(count // FACTS_TO_ENTITY)]
+    facts = list(_facts(chance, ids, count))
+    heard = Counter(end for fact in facts for end in (fact.subject, fact.object))
+    people = [entity_node(_entity(number, heard[entity_id])) for number, entity_id in enumerate(ids)]
     me = entity_node(Entity(role_id(USER, "user"), USER, USER, "PERSON", NOW, NOW, role="user"))
     said = [
-        Node(UTTERANCE, f"u-{n}", {"id": f"u-{n}", "user": USER, "session": f"s-{n // 50}", "speaker": "user",
-                                   "text": f"What was said as number {n} of many.", "said_at": _at(n), "seq": n + 1})
-        for n in range(count)
+        Node(
+            UTTERANCE,
+            f"u-{n}",
+            {
+                "id": f"u-{n}", "user": USER, "session": f"s-{n // 50}", "speaker": "user", "said_at": _at(n),
+                "text": f"What was said as number {n} of many.", "seq": n + 1, "facts": [fact_ref(fact)],
+            },
+        )
+        for n, fact in enumerate(facts)
     ]  # fmt: skip
     await _nodes(server, "user", [me, *people, *said])
-    await _edges(server, [fact_edge(fact) for fact in _facts(chance, [node.id for node in people], count)])
+    await _edges(server, [fact_edge(fact) for fact in facts])
+    cursor = {"id": "bench", "graph": LABELS["user"], "journal": "bench", "seq": count}
+    await server.run("user", f"CREATE (c:{CURSOR}) SET c = $cursor", cursor=cursor)
     agent = [
         Node(kind, f"{kind}-{n}", {"id": f"{kind}-{n}", "user": USER, "name": entity_name(n), "turns": n % 97 + 1,
                                    "sort": "entity", "first_at": _at(n), "last_at": _at(n)})
         for kind in (EPISODE, TOPIC, PREFERENCE) for n in range(count // 40)
     ]  # fmt: skip
     await _nodes(server, "agent", agent)
-    types = sorted(load_schema().predicates)
-    for name in types:
+    for name in sorted({fact.predicate for fact in facts}):
         await server.run("user", f"CREATE INDEX shoal_{name}_id IF NOT EXISTS FOR ()-[r:{name}]-() ON (r.id)")
 
 
-def _entity(number: int) -> Entity:
+def _entity(number: int, mentions: int) -> Entity:
     kinds = ("PERSON", "LOCATION", "PRODUCT", "ORGANIZATION")
     aliases = (f"{entity_name(number)} the Great",) if number % 10 == 0 else ()
     return Entity(
-        f"e-{number}", USER, entity_name(number), kinds[number % 4], _at(number), _at(number), aliases=aliases
+        f"e-{number}",
+        USER,
+        entity_name(number),
+        kinds[number % 4],
+        _at(number),
+        _at(number),
+        aliases=aliases,
+        mentions=mentions,
     )
 
 
