@@ -19,8 +19,8 @@ OPEN = (ASSERTED, UNCERTAIN)
 ALL = (*OPEN, ENDED, NEGATED, SUPERSEDED, CORRECTED)
 
 AGENT_KINDS = ("Episode", "Topic", "Preference", "Correction")
-WELL_CONNECTED = 256
-"""An entity that was named more often than this has too many facts to look through."""
+WELL_CONNECTED = 2048
+"""An entity that was named more often than this, the user above all, has too many facts to look through."""
 WALKED_AT_ONCE, WALKED = 256, 4096
 """How many of the latest utterances are looked through for facts, at once and at most."""
 
@@ -35,7 +35,6 @@ class Memory:
         self._stores = stores
         self._locate = locate
         self._directory = directory
-        self._types: dict[str, None] = {}
 
     def where(self, graph: GraphName) -> str:
         """The graph's address, without its password; "" while an embedded one is down."""
@@ -55,9 +54,9 @@ class Memory:
         async def read(tx: GraphTransaction) -> list[dict[str, Any]]:
             names = await self._directory.names(tx, user)
             wanted = names.named(name) if name else None
-            edges = await self._latest(tx, user, wanted, statuses, limit)
-            said_in = {_last(edge) for edge in edges} - {""}
-            said = {node.id: node for node in await tx.nodes(UTTERANCE, ids=sorted(said_in))} if said_in else {}
+            edges, said = await self._latest(tx, user, wanted, statuses, limit)
+            if more := {_last(edge) for edge in edges} - {"", *said}:
+                said |= {node.id: node for node in await tx.nodes(UTTERANCE, ids=sorted(more))}
             return [_fact(edge, names, said) for edge in edges]
 
         return await self._stores["user"].read(read)
@@ -78,11 +77,11 @@ class Memory:
 
     async def _latest(
         self, tx: GraphTransaction, user: str, wanted: list[Node] | None, statuses: Collection[str], limit: int
-    ) -> list[Edge]:
-        """The facts of some entities, or all, latest said first.
+    ) -> tuple[list[Edge], dict[str, Node]]:
+        """The facts of some entities, or all, latest said first, and utterances that were read on the way.
 
-        Of a well-connected one, the user above all, the facts are found through what was said last; only where that
-        is in vain are all its relationships looked through.
+        Of a well-connected one the facts are found through what was said last; only where that is in vain are all its
+        relationships looked through.
         """
         if wanted is None or any(map(_well_connected, wanted)):
             ends = None if wanted is None else {node.id for node in wanted}
@@ -92,43 +91,45 @@ class Memory:
         found: dict[str, Edge] = {}
         for node in wanted or ():
             found |= {edge.id: edge for edge in await tx.latest_edges(node.id, list(statuses), limit)}
-        return sorted(found.values(), key=_lately)[:limit]
+        return sorted(found.values(), key=_lately)[:limit], {}
 
     async def _walk(
         self, tx: GraphTransaction, user: str, ends: Collection[str] | None, statuses: Collection[str], limit: int
-    ) -> list[Edge] | None:
+    ) -> tuple[list[Edge], dict[str, Node]] | None:
         """The facts of the latest utterances; None where more than `WALKED` would have to be looked through."""
         found: dict[str, Edge] = {}
+        read: dict[str, Node] = {}
         seen: set[str] = set()
+        at_once = min(limit + 1, WALKED_AT_ONCE)
         newest = await tx.newest_seq()
         # All facts of a user are nowhere else together, however far back they lie.
         oldest = 0 if ends is None else max(0, newest - WALKED)
-        for last in range(newest, oldest, -WALKED_AT_ONCE):
-            said = await tx.nodes_by_seq(UTTERANCE, user, range(max(1, last - WALKED_AT_ONCE + 1), last + 1))
+        for last in range(newest, oldest, -at_once):
+            said = await tx.nodes_by_seq(UTTERANCE, user, range(max(1, last - at_once + 1), last + 1))
+            read |= {node.id: node for node in said}
             refs = [ref for node in said for ref in texts(node.properties.get("facts"))]
             fresh = [ref for ref in dict.fromkeys(refs) if ref not in seen]
             seen.update(fresh)
             for start in range(0, len(fresh), limit):
-                for edge in await tx.edges_by_id(self._by_type(fresh[start : start + limit])):
+                for edge in await tx.edges_by_id(_by_type(fresh[start : start + limit])):
                     if edge.properties["status"] in statuses and (ends is None or {edge.start, edge.end} & set(ends)):
                         found[edge.id] = edge
                 if len(found) >= limit:
-                    return sorted(found.values(), key=_lately)[:limit]
-        return sorted(found.values(), key=_lately) if oldest == 0 else None
+                    return sorted(found.values(), key=_lately)[:limit], read
+        return (sorted(found.values(), key=_lately), read) if oldest == 0 else None
 
-    def _by_type(self, refs: Collection[str]) -> dict[str, list[str]]:
-        """Ids by relationship type, with every type that was ever asked for: a query of its own for each mixture of
-        types would be planned each time."""
-        ids: defaultdict[str, list[str]] = defaultdict(list)
-        for edge_type, fact_id in map(fact_type_and_id, refs):
-            ids[edge_type].append(fact_id)
-        self._types |= dict.fromkeys(ids)
-        return {edge_type: ids[edge_type] for edge_type in sorted(self._types)}
+
+def _by_type(refs: Collection[str]) -> dict[str, list[str]]:
+    """Ids by relationship type."""
+    ids: defaultdict[str, list[str]] = defaultdict(list)
+    for edge_type, fact_id in map(fact_type_and_id, refs):
+        ids[edge_type].append(fact_id)
+    return {edge_type: ids[edge_type] for edge_type in sorted(ids)}
 
 
 def _well_connected(node: Node) -> bool:
     mentions = node.properties.get("mentions")
-    return bool(node.properties.get("role")) or (isinstance(mentions, int) and mentions > WELL_CONNECTED)
+    return isinstance(mentions, int) and mentions > WELL_CONNECTED
 
 
 def _lately(edge: Edge) -> tuple[float, str, str]:

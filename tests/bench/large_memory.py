@@ -44,7 +44,7 @@ async def fill(server: GraphServer, stores: Sequence[GraphStore], count: int) ->
     facts = list(_facts(chance, ids, count))
     heard = Counter(end for fact in facts for end in (fact.subject, fact.object))
     people = [entity_node(_entity(number, heard[entity_id])) for number, entity_id in enumerate(ids)]
-    me = entity_node(Entity(role_id(USER, "user"), USER, USER, "PERSON", NOW, NOW, role="user"))
+    me = entity_node(Entity(role_id(USER, "user"), USER, USER, "PERSON", NOW, NOW, role="user", mentions=count))
     said = [
         Node(
             UTTERANCE,

@@ -61,6 +61,7 @@ async def scene(graph_server: GraphServer) -> AsyncIterator[Scene]:
 async def test_a_memory_is_recalled_by_name_by_time_and_by_status(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(recall, "WELL_CONNECTED", 5)
     monkeypatch.setattr(recall, "WALKED_AT_ONCE", 2)
     places = ("Oslo", "Rome", "Lima", "Bonn", "Kyiv")
     for number, place in enumerate(places):
