@@ -44,7 +44,6 @@ MOVED = (
     "shoal_turn_seconds_sum",
     "shoal_overhead_seconds_sum",
     "shoal_stored_seconds_count",
-    "shoal_queue_depth",
     "shoal_dead_letters",
     "shoal_active_version",
 )
