@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -121,10 +120,14 @@ class UserGraphProjection:
         facts = map(fact_of, (edge for edge in stored if edge.type != MENTIONS))
         known = Known(self._schema, facts, self._doubt_margin)
         mentions = {(edge.start, edge.end) for edge in stored if edge.type == MENTIONS}
-        for step in steps:
+        for step, (entry, record) in zip(steps, turns, strict=True):
             for merged in step.merged:
                 rewire(known, merged.gone, merged.kept)
             merge(known, step.said, step.correction)
+            # At once, before later turns of the batch change them: how turns are batched must make no difference.
+            changed = map(known.__getitem__, known.changed)
+            told = sorted(fact_ref(fact) for fact in changed if step.utterance in fact.utterances)
+            draft.put_node(_utterance(step.utterance, entry.seq, record.turn, told))
             mentions |= {(step.utterance, entity) for entity in step.mentioned}
         for fact_id in known.deleted:
             draft.delete_edge(fact_id)
@@ -135,14 +138,8 @@ class UserGraphProjection:
                     draft.put_edge(_mention(utterance, kept, index.user))
             index.changed.clear()
             index.merged.clear()
-        told: defaultdict[str, list[str]] = defaultdict(list)
         for fact_id in known.changed:
-            fact = known[fact_id]
-            draft.put_edge(fact_edge(fact))
-            for utterance in fact.utterances:
-                told[utterance].append(fact_ref(fact))
-        for step, (entry, record) in zip(steps, turns, strict=True):
-            draft.put_node(_utterance(step.utterance, entry.seq, record.turn, told[step.utterance]))
+            draft.put_edge(fact_edge(known[fact_id]))
 
     def _resolve(self, index: EntityIndex, entry: Entry, record: TurnRecord, stem: str, created: set[str]) -> _Step:
         turn, numbers = record.turn, itertools.count(1)
