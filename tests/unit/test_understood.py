@@ -16,7 +16,9 @@ from actors.messages import Answer, Extraction, Mention, PronounLink, Relation, 
 from config.schema import load_schema
 from config.settings import load_settings
 from daemon.memory.statements import build
+from daemon.orchestrator import Understanding
 from daemon.protocol import Ingested, ingested_schema, parse
+from daemon.turns import make_record
 from daemon.understood import extracted, tell
 from tests.unit.test_extractor import newest
 
@@ -128,6 +130,12 @@ def test_who_stood_in_is_told() -> None:
     data = reply_data(extraction(stood_in=StandIn("extractor@1.0.0", "generation_timeout")), turn("Emma Zelda"))
     validate(data)
     assert data["understood"]["extractor"]["stood_in"] == {"model": "extractor@1.0.0", "code": "generation_timeout"}
+
+
+def test_what_is_stored_names_who_stood_in_and_not_who_was_asked() -> None:
+    found = extraction(stood_in=StandIn("extractor@1.0.0", "generation_timeout"))
+    understanding = Understanding({"extractor": Answer(found, "extractor@2.0.0", 0.0, 0.0)}, {}, {}, 0.0)
+    assert make_record(turn("Emma Zelda"), understanding).models == {"extractor": "extractor@1.0.0"}
 
 
 @pytest.mark.parametrize(
