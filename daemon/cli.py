@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from actors.errors import ActorError
+from actors.errors import ActorError, RuntimeLost
 from config.logs import configure_logging
 from config.schema import SchemaError, load_schema
 from config.settings import LoadedSettings, SettingsError, flatten, load_settings
@@ -280,6 +282,13 @@ def main() -> NoReturn:
         _fail(str(error), BAD_SETTINGS)
     except DaemonUnreachable as error:
         _fail(str(error), UNREACHABLE)
+    except RuntimeLost as error:
+        # Nothing is left to close, and what the lost runtime left in this process would crash the interpreter's end.
+        with suppress(SystemExit):
+            _fail(f"{error} [{error.code}]", FAILED)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(FAILED)
     except (DaemonError, ActorError, RegistryError) as error:
         _fail(f"{error} [{error.code}]", FAILED)
     except KeyboardInterrupt:

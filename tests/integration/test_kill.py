@@ -214,7 +214,7 @@ async def test_a_daemon_whose_ray_dies_ends_with_a_code_and_keeps_what_it_took(f
         reply = await say(client, "My sister Emma lives in Lisbon.")
         next(child for child in shoal.children() if child.name() == "raylet").kill()
         assert await shoal.ended() == 1
-        assert "[runtime_lost]" in shoal.log.strip().splitlines()[-1]
+        assert "shoal: Ray's raylet ended: start Shoal again [runtime_lost]" in shoal.log.splitlines()
         assert "Traceback" not in shoal.log
         # Ray's own agents need up to a minute to see that they are alone.
         await eventually(lambda: not [one for one in psutil.process_iter() if str(folder) in cmdline(one)], 90.0)
