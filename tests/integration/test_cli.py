@@ -230,23 +230,23 @@ def test_watch_shows_turns_of_others_as_they_happen(shell: Shell) -> None:
     watching = subprocess.Popen([SHOAL, "watch", "--json"], stdout=subprocess.PIPE, text=True, env=shell.environment)
     assert watching.stdout is not None
     events = (json.loads(line) for line in watching.stdout)
-    try:
-        with ThreadPoolExecutor(1) as reading:
+    with ThreadPoolExecutor(1) as reading:
+        try:
             # Until the watcher is connected it sees nothing, and then perhaps the end of a turn first.
             first = reading.submit(next, (event for event in events if "understood" in event))
             while not first.done():
                 shell.ok("say", "My sister Emma lives in Lisbon.", "--user", "watched", "--wait")
-        turn = first.result()
-        assert turn["understood"]["text"] == "My sister Emma lives in Lisbon."
-        stored = [next(events) for _ in range(2)]
-        assert [event["seq"] for event in stored] == [turn["seq"], turn["seq"]]
-        assert {graph for event in stored for graph in event["stored"]} == {"user", "agent"}
-        watching.send_signal(signal.SIGINT)
-        assert watching.wait(LIFE_TIMEOUT_S) == 130
-    finally:
-        watching.kill()
-        watching.wait()
-        watching.stdout.close()
+            turn = first.result()
+            assert turn["understood"]["text"] == "My sister Emma lives in Lisbon."
+            stored = [next(events) for _ in range(2)]
+            assert [event["seq"] for event in stored] == [turn["seq"], turn["seq"]]
+            assert {graph for event in stored for graph in event["stored"]} == {"user", "agent"}
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(LIFE_TIMEOUT_S) == 130
+        finally:
+            watching.kill()  # and with it ends what reads from it
+            watching.wait()
+    watching.stdout.close()
 
 
 # --- models -----------------------------------------------------------------------------------------
