@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from actors.errors import ModelLoadError
 from config.settings import load_settings
 from daemon.app import running
 from daemon.client import Client, RequestFailed
@@ -79,13 +78,10 @@ async def test_a_bad_address_is_told_before_the_models_load(folder: Path) -> Non
 
 
 async def test_a_model_that_fails_ends_the_graphs_start_too(folder: Path) -> None:
-    broken = {"slm": {"encoder": {"implementation": "actors.encoder:NotThere"}}}
-    with pytest.raises(ModelLoadError):
-        async with running(load_settings(overrides=_places(folder) | broken).settings):
-            pass
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    assert not [task for task in left if not task.done()]
-    assert not [child for child in psutil.Process().children() if str(folder) in " ".join(child.cmdline())]
+    broken = {"slm__encoder__enabled": True, "slm__encoder__implementation": "actors.encoder:NotThere"}
+    assert "NotThere" in await refusal(folder, graph__uri="", **broken)
+    commands = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    assert not [command for command in commands if str(folder) in command]
 
 
 def _places(folder: Path) -> dict[str, object]:
