@@ -163,8 +163,10 @@ def test_a_change_of_person_changes_nothing_else() -> None:
             continue
         [old], [new] = ({r.subject for r in e.gold.relations} for e in (example, variant))
         said = {"I", "i"} if new in ROLES else {new}
-        assert re.sub(r"\w+", "", variant.text) == re.sub(r"\w+", "", example.text)
-        assert said & set(re.findall(r"\w+", variant.text))
+        # A name may hold a hyphen.
+        texts = (example.text.replace(old, "I"), variant.text.replace(new, "I"))
+        assert len({re.sub(r"\w+", "", text) for text in texts}) == 1
+        assert any(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", variant.text) for word in said)
         assert (old in ROLES) != (new in ROLES)
         assert bool(ROLE_WORD.search(variant.text)) == (new in ROLES)
         to_name, to_role = to_name + (new not in ROLES), to_role + (new in ROLES)
