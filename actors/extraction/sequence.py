@@ -155,8 +155,8 @@ class SequenceBuilder:
         encoding = self._tokenizer.encode(text.encode("utf-8", "replace").decode(), add_special_tokens=False)
         words: list[Word] = []
         previous = None
-        for token, number in enumerate(encoding.word_ids):
-            start, end = encoding.offsets[token]
+        # Each of the encoding's properties makes its whole list anew.
+        for token, (number, (start, end)) in enumerate(zip(encoding.word_ids, encoding.offsets, strict=True)):
             if words and number == previous:
                 words[-1] = Word(TURN, words[-1].start, end, words[-1].first, token)
             else:
