@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer
@@ -92,8 +92,7 @@ class SequenceBuilder:
         sources = [text]
         named = "\n".join([text, *(said.text for said in context)])
         names = self._names([entity for entity in known if entity.name not in named])
-        for marker, said, budget in [*names, *self._earlier(same_speaker, context)]:
-            piece = self._piece(said, budget, from_end=True)
+        for marker, said, piece in [*names, *self._earlier(same_speaker, context)]:
             ids.append(self._id(marker))
             types.append(CASINGS)
             _append(piece, len(sources), CASINGS, ids, types, words)
@@ -128,39 +127,42 @@ class SequenceBuilder:
         unread = len(text[ranges[-1][1] :].strip()) if ranges else 0
         return ranges, unread
 
-    def _names(self, known: Sequence[KnownEntity]) -> Iterator[tuple[str, str, int]]:
-        """Marker, text and token budget of the known entities that fit, the first ones nearest to the turn."""
+    def _names(self, known: Sequence[KnownEntity]) -> list[tuple[str, str, _Piece]]:
+        """Marker, text and tokens of the known entities that fit, the first ones nearest to the turn."""
         budget = self._limits.known
-        fitting: list[tuple[str, str, int]] = []
+        fitting: list[tuple[str, str, _Piece]] = []
         for entity in known:
-            size = len(self._piece(entity.name).ids)
-            if size and size < budget:
-                budget -= size + 1
-                fitting.append((_KNOWN, entity.name, size))
-        yield from reversed(fitting)
+            piece = self._piece(entity.name)
+            if piece.ids and len(piece.ids) < budget:
+                budget -= len(piece.ids) + 1
+                fitting.append((_KNOWN, entity.name, piece))
+        return fitting[::-1]
 
-    def _earlier(self, same_speaker: Sequence[bool], context: Sequence[Utterance]) -> Iterator[tuple[str, str, int]]:
-        """Marker, text and token budget of what was said before the turn, oldest first."""
+    def _earlier(self, same_speaker: Sequence[bool], context: Sequence[Utterance]) -> list[tuple[str, str, _Piece]]:
+        """Marker, text and tokens of what was said before the turn, oldest first."""
         budget = self._limits.context
-        kept: list[tuple[str, str, int]] = []
+        kept: list[tuple[str, str, _Piece]] = []
         for same, said in zip(reversed(same_speaker), reversed(context), strict=True):
             if budget <= 1:
                 break
-            kept.append((_SAME_SPEAKER if same else _OTHER_SPEAKER, said.text, budget - 1))
-            budget -= 1 + len(self._piece(said.text, budget - 1, from_end=True).ids)
-        yield from reversed(kept)
+            piece = self._piece(said.text, budget - 1, from_end=True)
+            kept.append((_SAME_SPEAKER if same else _OTHER_SPEAKER, said.text, piece))
+            budget -= 1 + len(piece.ids)
+        return kept[::-1]
 
     def _piece(self, text: str, limit: int | None = None, *, from_end: bool = False) -> _Piece:
+        # Of a long text before the turn only the end is worth tokenizing; characters count from the text's beginning.
+        skipped = max(0, len(text) - limit * _CHARACTERS_PER_TOKEN) if limit is not None and from_end else 0
         # A lone surrogate cannot be tokenized; one character stands for it, so offsets stay right.
-        encoding = self._tokenizer.encode(text.encode("utf-8", "replace").decode(), add_special_tokens=False)
+        encoding = self._tokenizer.encode(text[skipped:].encode("utf-8", "replace").decode(), add_special_tokens=False)
         words: list[Word] = []
         previous = None
         # Each of the encoding's properties makes its whole list anew.
         for token, (number, (start, end)) in enumerate(zip(encoding.word_ids, encoding.offsets, strict=True)):
             if words and number == previous:
-                words[-1] = Word(TURN, words[-1].start, end, words[-1].first, token)
+                words[-1] = Word(TURN, words[-1].start, skipped + end, words[-1].first, token)
             else:
-                words.append(Word(TURN, start, end, token, token))
+                words.append(Word(TURN, skipped + start, skipped + end, token, token))
             previous = number
         ids = encoding.ids
         if limit is not None and len(ids) > limit:

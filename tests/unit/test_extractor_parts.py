@@ -40,6 +40,13 @@ class TestSequence:
         sequence = builder(context=6).build("eight", [True, False], said)
         assert [sequence.text(word, word) for word in sequence.words] == ["four", "five", "six", "seven", "eight"]
 
+    def test_of_a_long_earlier_turn_the_end_is_read_at_its_own_place(self) -> None:
+        said = "Tom lives in Graz. " * 3000 + "Emma lives in Lisbon."
+        sequence = builder(context=6).build("Where?", [True], [Utterance("user", said)])
+        earlier = [word for word in sequence.words if word.source != TURN]
+        assert [sequence.text(word, word) for word in earlier] == ["Emma", "lives", "in", "Lisbon", "."]
+        assert earlier[0].start == said.rindex("Emma")
+
     def test_known_entities_stand_before_the_context_unless_it_names_them(self) -> None:
         known = [KnownEntity("Bo", "PERSON"), KnownEntity("Emma", "PERSON"), KnownEntity("Casa Ofelia", "LOCATION")]
         sequence = builder().build("She left.", [True], [Utterance("user", "Emma came.")], known)
