@@ -17,7 +17,7 @@ from config.schema import Schema, load_schema
 from training.annotation import Example, read_examples, to_record
 from training.bootstrap import Shares
 from training.evaluation import About
-from training.extractor.partial import Reader, reader, score_partial
+from training.extractor.partial import reader, score_partial
 from training.extractor.report import details
 from training.extractor.score import Report, Tally, count, judged, run_and_score
 from training.splits import choose, conversation_files, conversation_keys
@@ -98,13 +98,10 @@ def evaluate(slm: SLM, files: Sequence[Path], split: str) -> ExtractorEvaluation
     return evaluate_examples(slm, choose(read_examples(files, schema), split), schema)
 
 
-def evaluate_examples(
-    slm: SLM, examples: Sequence[Example], schema: Schema, read_partial: Reader | None = None
-) -> ExtractorEvaluation:
-    """Run `slm` on whole and cut turns; `read_partial` reads the cut ones, by default as if they were whole."""
+def evaluate_examples(slm: SLM, examples: Sequence[Example], schema: Schema) -> ExtractorEvaluation:
+    """Run `slm` on the turns, whole and while they go on."""
     said, report = run_and_score(slm, examples, schema)
-    partial = score_partial(examples, said, read_partial or reader(slm), schema)
-    return ExtractorEvaluation(examples, said, schema, report | partial)
+    return ExtractorEvaluation(examples, said, schema, report | score_partial(examples, said, reader(slm), schema))
 
 
 def _f1(tallies: Sequence[Tally], what: str) -> NDArray[np.float64]:

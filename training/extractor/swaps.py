@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 SWAPS = Path(__file__).parent.parent / "data" / "swaps.yaml"
 LOCALES = (
@@ -23,32 +24,29 @@ _CITIES = (
 )
 
 
+def _items(words: str) -> list[str]:
+    return [word.strip() for word in words.split(",")]
+
+
+_Words = BeforeValidator(_items)
+
+
 class _Listed(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: str
-    words: tuple[str, ...]
+    words: Annotated[tuple[str, ...], _Words]
     main_use: frozenset[str] = frozenset()
-
-    @field_validator("words", mode="before")
-    @classmethod
-    def _split(cls, words: str) -> list[str]:
-        return _items(words)
 
 
 class _People(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: str
-    titles: frozenset[str]
-    kin: frozenset[str]
-    women: frozenset[str]
-    men: frozenset[str]
-
-    @field_validator("titles", "kin", "women", "men", mode="before")
-    @classmethod
-    def _split(cls, words: str) -> list[str]:
-        return _items(words)
+    titles: Annotated[frozenset[str], _Words]
+    kin: Annotated[frozenset[str], _Words]
+    women: Annotated[frozenset[str], _Words]
+    men: Annotated[frozenset[str], _Words]
 
 
 class Swaps(BaseModel):
@@ -123,7 +121,3 @@ def _latin(names: Iterable[str], most_words: int = 1) -> Iterable[str]:
 def _is_latin(word: str) -> bool:
     letters = [letter for letter in word if letter not in "'’-"]
     return bool(letters) and all(unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
-
-
-def _items(words: str) -> list[str]:
-    return [word.strip() for word in words.split(",")]
