@@ -91,6 +91,8 @@ class TurnSettings(Block):
     deadline_s: Seconds
     context_turns: Annotated[int, Field(ge=0, le=16)]
     session_idle_s: Seconds
+    remembered_names: Annotated[int, Field(ge=0, le=16)]
+    remembered_s: Seconds
 
 
 class RaySettings(Block):

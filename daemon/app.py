@@ -44,6 +44,8 @@ from registry.bundled import register_bundled
 from registry.store import Store
 
 OBSERVE_EVERY_S = 1.0
+GRAPH_OPEN_S = 5.0
+"""How long a start waits for the graphs before it says that it is ready without them."""
 log = structlog.get_logger(__name__)
 Tell = Callable[[str], None]
 
@@ -119,8 +121,8 @@ async def running(settings: Settings, tell: Tell = lambda _line: None) -> AsyncI
             stack.push_async_callback(graph_store.close)
 
         orchestrator = Orchestrator(runtime, settings.turn.deadline_s)
-        turns = Turns(settings, orchestrator, journal, metrics)
         directory = Directory()
+        turns = Turns(settings, orchestrator, journal, metrics, directory)
         projections: dict[GraphName, Projection] = {
             "user": UserGraphProjection(doubt_margin=settings.memory.doubt_margin, directory=directory),
             "agent": AgentGraphProjection(settings.turn.session_idle_s),
@@ -141,8 +143,11 @@ async def running(settings: Settings, tell: Tell = lambda _line: None) -> AsyncI
         stack.push_async_callback(server.close, settings.server.drain_timeout_s)
 
         metrics.show_versions(models.serving())
+        await sync.tried(GRAPH_OPEN_S)
         observing = asyncio.create_task(_observe(runtime, sync, metrics, handlers.fail))
         stack.callback(observing.cancel)
+        learning = asyncio.create_task(_learn_names(memory, settings.user))
+        stack.callback(learning.cancel)
         tell(f"shoal ready: {settings.server_uri} in {perf_counter() - began:.1f} s, metrics {metrics_url or 'off'}")
         yield handlers
 
@@ -186,6 +191,13 @@ async def _start_embedded(embedded: EmbeddedGraph | None, tell: Tell) -> None:
         # Turns are accepted all the same and wait in the journal, as they do whenever a graph is down.
         log.error("embedded_graph_down", error=str(error))
         tell(f"shoal graph: down, turns wait in the journal ({error})")
+
+
+async def _learn_names(memory: Memory, user: str) -> None:
+    try:
+        await memory.learn_names(user)
+    except DaemonError as error:
+        log.info("names_not_read", error=error.code)  # the first question reads them
 
 
 async def _stop_sync(sync: ContextSync, drain_timeout_s: float) -> None:

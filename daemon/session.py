@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from actors.messages import KnownEntity, Utterance
 
@@ -15,11 +15,13 @@ KNOWN_ENTITIES = 32
 class Conversation:
     """One session of one user. `lock` keeps its turns in the order in which they came."""
 
-    def __init__(self, context_turns: int) -> None:
+    def __init__(self, context_turns: int, remembered: Iterable[KnownEntity] = ()) -> None:
+        """`remembered` are entities of earlier sessions, latest first."""
         self.lock = asyncio.Lock()
         self.last_at = 0.0
         self._turns: deque[Utterance] = deque(maxlen=context_turns)
         self._known: OrderedDict[str, KnownEntity] = OrderedDict()
+        self._name(reversed(list(remembered)))
 
     @property
     def context(self) -> tuple[Utterance, ...]:
@@ -28,12 +30,15 @@ class Conversation:
 
     @property
     def known(self) -> tuple[KnownEntity, ...]:
-        """Entities named in the session, latest first."""
+        """Entities named in the session, latest first, and after them what is remembered of earlier ones."""
         return tuple(reversed(self._known.values()))
 
     def add(self, utterance: Utterance, named: Iterable[KnownEntity]) -> None:
         """Remember an accepted turn."""
         self._turns.append(utterance)
+        self._name(named)
+
+    def _name(self, named: Iterable[KnownEntity]) -> None:
         for entity in named:
             key = entity.name.casefold()
             self._known[key] = entity
@@ -45,9 +50,13 @@ class Conversation:
 class Conversations:
     """Every session that had a turn within `idle_s` seconds; the rest are let go."""
 
-    def __init__(self, context_turns: int, idle_s: float) -> None:
+    def __init__(
+        self, context_turns: int, idle_s: float, remembered: Callable[[str], Iterable[KnownEntity]] = lambda _user: ()
+    ) -> None:
+        """`remembered` gives a user's entities of earlier sessions that a new one's pronouns may mean, latest first."""
         self._context_turns = context_turns
         self._idle_s = idle_s
+        self._remembered = remembered
         self._open: OrderedDict[tuple[str, str], Conversation] = OrderedDict()
 
     def __len__(self) -> int:
@@ -57,7 +66,9 @@ class Conversations:
         """The session's conversation, a new one after a long silence. `now` is monotonic, in seconds."""
         self._expire(now)
         key = (user, session)
-        conversation = self._open.setdefault(key, Conversation(self._context_turns))
+        conversation = self._open.get(key)
+        if conversation is None:
+            conversation = self._open[key] = Conversation(self._context_turns, self._remembered(user))
         conversation.last_at = now
         self._open.move_to_end(key)
         return conversation

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from time import perf_counter
 
 from actors.errors import ActorError, SlmDisabled
 from actors.messages import AGENT, Classification, Extraction, KnownEntity, Turn, Utterance
 from config.settings import Settings
+from daemon.memory.directory import Directory
 from daemon.memory.journal import Journal
 from daemon.memory.records import TurnRecord
 from daemon.memory.statements import build, shipped_schema
@@ -27,13 +28,22 @@ EXTRACTOR, CLASSIFIER = "extractor", "classifier"
 class Turns:
     """Accepts turns: what comes back is on disk."""
 
-    def __init__(self, settings: Settings, orchestrator: Orchestrator, journal: Journal, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        orchestrator: Orchestrator,
+        journal: Journal,
+        metrics: Metrics,
+        directory: Directory | None = None,
+    ) -> None:
+        """`directory` knows who was spoken of in earlier sessions."""
         self._settings = settings
         self._orchestrator = orchestrator
         self._journal = journal
         self._metrics = metrics
         self._plan = make_plan("text", settings.slm)
-        self.conversations = Conversations(settings.turn.context_turns, settings.turn.session_idle_s)
+        self._directory = directory or Directory()
+        self.conversations = Conversations(settings.turn.context_turns, settings.turn.session_idle_s, self._spoken_of)
 
     async def ingest(self, message: Ingest) -> Ingested:
         """Understand a turn and journal it. One that is sent again gets the receipt that it had, and is no other turn.
@@ -107,6 +117,11 @@ class Turns:
             models=_who_answered({**record.models, EXTRACTOR: answer.model}, extraction),
             missing=tuple(slm for slm in record.missing if slm != EXTRACTOR),
         )
+
+    def _spoken_of(self, user: str) -> Iterable[KnownEntity]:
+        turn = self._settings.turn
+        lately = self._directory.lately(user, turn.remembered_names, time.time() - turn.remembered_s)
+        return [KnownEntity(str(node.properties["name"]), str(node.properties["type"])) for node in lately]
 
     def _measure(self, understanding: Understanding, stages_s: dict[str, float]) -> None:
         metrics = self._metrics

@@ -103,6 +103,12 @@ class ContextSync:
             asyncio.create_task(worker.run(), name=f"sync-{graph}") for graph, worker in self._workers.items()
         ]
 
+    async def tried(self, timeout_s: float) -> None:
+        """Wait until every graph was opened once, or was not there to be; no longer than `timeout_s`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await asyncio.gather(*(worker.tried.wait() for worker in self._workers.values()))
+
     async def drain(self, timeout_s: float) -> bool:
         """Whether everything journaled reached its graphs within `timeout_s`."""
         return await self._journal.wait_empty(timeout_s)
@@ -134,6 +140,7 @@ class _Worker:
         self._settings, self._complete, self._stored = settings, complete, stored
         self._completed: dict[int, TurnRecord] = {}  # made up for, not yet in the graph
         self._refusals: dict[int, int] = {}  # seq -> attempts so far, kept while the graph is away
+        self.tried = asyncio.Event()
         self._connected = False
         self._failures = 0
         self._applied = self._batches = self._retries = self._dead_lettered = self._incomplete = 0
@@ -160,10 +167,12 @@ class _Worker:
         while True:
             try:
                 await self._connect()
+                self.tried.set()
                 while True:
                     await self._deliver_next()
             except Exception as error:  # a worker that ended would leave its graph behind for good
                 self._connected = False
+                self.tried.set()
                 self._projection.reset()
                 self._note(error)
                 await self._back_off(self._failures)

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from rapidfuzz import fuzz, process
 
 from daemon.memory.draft import Reads
 from daemon.memory.records import SHOWN_ROLES, Node, Writes
 from daemon.memory.rows import ENTITY
+from daemon.memory.statements import VALUES
 
 SELF = frozenset({"me", "i", "you", "user", "myself"})
 SIMILAR = 88.0
+_LATEST = 64
 
 
 class Names:
     """The entities of one user, by id and by each of their names."""
 
     def __init__(self, nodes: Iterable[Node] = ()) -> None:
-        self._nodes: dict[str, Node] = {}
+        self._nodes: dict[str, Node] = {}  # those that were changed last stand last
         self._by_name: defaultdict[str, dict[str, None]] = defaultdict(dict)
         # What these are called ("you", "your sister") hangs on more than their own name.
         self._described: dict[str, None] = {}
-        for node in nodes:
+        for node in sorted(nodes, key=_last_said_at):
             self.put(node)
 
     def __contains__(self, node_id: str) -> bool:
@@ -72,6 +75,17 @@ class Names:
                 best = max(best, score)
         return [self._nodes[node_id] for node_id in found]
 
+    def lately(self, count: int, since: float) -> list[Node]:
+        """Up to `count` entities, latest first, that were spoken of since then (Unix time in seconds)."""
+        latest = sorted(islice(reversed(self._nodes.values()), _LATEST), key=_last_said_at, reverse=True)
+        return [
+            node
+            for node in latest
+            if _last_said_at(node) >= since
+            and not node.properties.get("role")
+            and node.properties.get("type") not in VALUES
+        ][:count]
+
     def shown(self, node: Node) -> str:
         """An entity's name as a person would say it: "you", "your sister", "Tom's wife", "Emma"."""
         properties = node.properties
@@ -116,6 +130,10 @@ class Directory:
             self._users[user] = found
         return found
 
+    def lately(self, user: str, count: int, since: float) -> list[Node]:
+        """See `Names.lately`. Nothing is read for it: none are told of a user whose names nobody has asked for."""
+        return self._users[user].lately(count, since) if user in self._users else []
+
     def committed(self, writes: Writes) -> None:
         """The graph holds these now."""
         for missed in self._loading.values():
@@ -138,6 +156,11 @@ def texts(value: object) -> list[str]:
 def _own_names(node: Node) -> set[str]:
     properties = node.properties
     return {name.casefold() for name in (str(properties.get("name", "")), *texts(properties.get("aliases")))} - {""}
+
+
+def _last_said_at(node: Node) -> float:
+    said_at = node.properties.get("last_said_at")
+    return float(said_at) if isinstance(said_at, int | float) else 0.0
 
 
 def _follow(names: Names, user: str, writes: Writes) -> None:

@@ -44,6 +44,10 @@ class Memory:
             return ""
         return f"{target.uri}/{target.database}".rstrip("/")
 
+    async def learn_names(self, user: str) -> None:
+        """Read a user's names before somebody asks: the first question would wait for them."""
+        await self._stores["user"].read(lambda tx: self._directory.names(tx, user))
+
     async def facts(self, user: str, name: str = "", *, closed: bool = True, limit: int = 200) -> list[dict[str, Any]]:
         """The `limit` facts said last about an entity (by name, alias, or "me"), or of all of a user's.
 

@@ -174,6 +174,15 @@ def understood(*ids: str) -> list[str]:
 # --- the good way -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("down", [False, True])
+async def test_a_start_can_wait_until_the_graphs_were_tried(scene: Scene, down: bool) -> None:
+    scene.user.down = down
+    scene.start()
+    assert scene.sync is not None
+    await scene.sync.tried(30)
+    assert [state.connected for state in scene.sync.states()] == [not down, True]
+
+
 async def test_turns_reach_both_graphs_in_order_and_once(scene: Scene) -> None:
     scene.start()
     ids = [str(number) for number in range(25)]

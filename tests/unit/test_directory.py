@@ -8,7 +8,7 @@ from daemon.memory.directory import Directory, Names
 from daemon.memory.records import Edge, Node, Writes
 
 
-def entity(entity_id: str, name: str, user: str = "me", **more: str | list[str]) -> Node:
+def entity(entity_id: str, name: str, user: str = "me", **more: str | float | list[str]) -> Node:
     return Node("Entity", entity_id, {"id": entity_id, "user": user, "name": name, **more})
 
 
@@ -83,3 +83,22 @@ def test_the_nearest_spelling_is_found_and_one_of_several_alike() -> None:
     assert names.named("Lindgren") == []
     names.drop("e1")
     assert [node.id for node in names.named("Lindqvist")] == ["e4"]
+
+
+async def test_those_spoken_of_last_are_told_without_reading() -> None:
+    spoken = {"type": "PERSON"}
+    graph = Graph(
+        entity("e1", "Emma", last_said_at=30.0, **spoken),
+        entity("e2", "Tom", last_said_at=10.0, **spoken),
+        entity("e3", "Ana", last_said_at=20.0, **spoken),
+        entity("e4", "five", last_said_at=40.0, type="NUMBER"),
+        entity("e5", "", last_said_at=40.0, role="user", **spoken),
+    )
+    directory = Directory()
+    assert directory.lately("me", 3, 0.0) == []
+    await directory.names(graph, "me")
+    assert [node.id for node in directory.lately("me", 3, 0.0)] == ["e1", "e3", "e2"]
+    assert [node.id for node in directory.lately("me", 3, 15.0)] == ["e1", "e3"]
+    directory.committed(Writes(nodes=(entity("e2", "Tom", last_said_at=50.0, **spoken),), deleted_nodes=("e1",)))
+    assert [node.id for node in directory.lately("me", 1, 0.0)] == ["e2"]
+    assert directory.lately("me", 0, 0.0) == []
