@@ -35,6 +35,8 @@ class Recipe:
     seed: int = 11
     epochs: int = 8
     public_epochs: int = 0
+    share: float = 1.0
+    augment: bool = True
     batch: int = 16
     encoder_lr: float = 1e-4
     head_lr: float = 1e-3

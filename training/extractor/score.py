@@ -63,7 +63,7 @@ def as_turn(example: Example) -> Turn:
     """An example as the daemon would hand it over: speaker A of the data is the user."""
     names = {"A": USER, "B": AGENT}
     context = tuple(Utterance(names.get(said.speaker, said.speaker), said.text) for said in example.context)
-    return Turn(example.id, USER, example.id, USER, example.text, 0.0, context)
+    return Turn(example.id, USER, example.id, USER, example.text, 0.0, context, example.known)
 
 
 def score(examples: Sequence[Example], said: Sequence[Extraction], schema: Schema) -> Report:

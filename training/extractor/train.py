@@ -26,7 +26,7 @@ from registry.versions import ModelVersion
 from training.annotation import Example, read_examples
 from training.card import write_papers
 from training.encoder.export import PACKAGE, base_weights
-from training.extractor.augment import Augmenter, Rates
+from training.extractor.augment import NONE, Augmenter, Rates
 from training.extractor.batches import Labeller
 from training.extractor.calibrate import fit, fit_partial, role_type, time_types
 from training.extractor.evaluation import ABOUT, ExtractorEvaluation, evaluate_examples
@@ -51,12 +51,12 @@ class Parts:
     held_out: list[Example]
 
 
-def split(examples: Sequence[Example]) -> Parts:
-    """Whole conversations to each part, by hash."""
+def split(examples: Sequence[Example], share: float = 1.0) -> Parts:
+    """Whole conversations to each part, by hash; of those to train on a share, a smaller one within a larger."""
     held_out, keys = held_out_ids(examples), conversation_keys(examples)
     tune = {e.id for e in examples if is_held_out(f"tune:{keys[e.id]}", TUNING_SHARE)} - held_out
     return Parts(
-        [e for e in examples if e.id not in held_out and e.id not in tune],
+        [e for e in examples if e.id not in held_out | tune and is_held_out(f"share:{keys[e.id]}", share)],
         [e for e in examples if e.id in tune],
         [e for e in examples if e.id in held_out],
     )
@@ -84,7 +84,7 @@ def train(parts: Parts, schema: Schema, recipe: Recipe, checkpoints: Path, start
             network,
             examples,
             labeller,
-            Augmenter(examples, Rates()),
+            Augmenter(examples, Rates() if recipe.augment else NONE),
             replace(recipe, epochs=epochs),
             lambda epoch, averaged: save_checkpoint(averaged, checkpoints / f"{name}-{epoch}.pt"),
         )
@@ -170,6 +170,10 @@ def main() -> None:
     parser.add_argument(
         "--public-epochs", type=int, default=Recipe().public_epochs, help="epochs on public sets before all others"
     )
+    parser.add_argument(
+        "--share", type=float, default=Recipe().share, help="of the training data, to see what more would give"
+    )
+    parser.add_argument("--no-augmentation", action="store_true", help="learn from the examples as they were written")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -177,8 +181,13 @@ def main() -> None:
     if options.public_epochs and options.schema != SCHEMA:
         parser.error("the public sets are examples of the shipped schema: no --public-epochs with another")
     schema = load_schema(options.schema)
-    parts = split(read_examples(sorted(options.data.glob("*.txt")), schema))
-    recipe = Recipe(epochs=options.epochs, public_epochs=options.public_epochs)
+    parts = split(read_examples(sorted(options.data.glob("*.txt")), schema), options.share)
+    recipe = Recipe(
+        epochs=options.epochs,
+        public_epochs=options.public_epochs,
+        share=options.share,
+        augment=not options.no_augmentation,
+    )
     if options.start:
         recipe = replace(recipe, encoder_lr=recipe.encoder_lr / 2, head_lr=recipe.head_lr / 2)
     _log.info("data", train=len(parts.train), tune=len(parts.tune), held_out=len(parts.held_out))
