@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from actors.generator import CONFIG
 from daemon.client import RequestFailed
 from daemon.protocol import ActivateModel, Ingested, ModelActivated, RollbackModel
 from registry.active import ActivePointers
 from registry.store import Store
-from registry.versions import ModelVersion
+from registry.versions import ModelVersion, describe_files
+from tests.contract.tiny_models import chat_server, completion
 from tests.integration.conversation import assert_just_what_was_announced, demo, recall, say
 from tests.integration.daemon_process import DaemonProcess
 
@@ -117,6 +122,47 @@ async def test_a_damaged_version_is_refused_and_the_old_one_serves_on(
             assert reply.models["classifier"] == twin[0]
             assert not reply.missing
     assert (await shoal.status()).state == "ready"
+
+
+async def test_a_generating_version_extracts_by_being_activated_and_the_one_pass_model_stands_in(
+    shoal: DaemonProcess, tmp_path: Path
+) -> None:
+    said = {
+        "entities": [{"text": "sister", "type": "PERSON"}, {"text": "Lisbon", "type": "LOCATION"}],
+        "relations": [{"subject": "sister", "predicate": "resides_in", "object": "Lisbon", "status": "asserted"}],
+    }
+
+    def answer(body: Mapping[str, Any]) -> tuple[int, Any]:
+        asked = body["messages"][-1]["content"]
+        return (
+            (200, completion(json.dumps(said)))
+            if asked.endswith("Lisbon.")
+            else (500, {"error": {"message": "too warm"}})
+        )
+
+    store = Store(shoal.settings.registry_root)
+    one_pass = store.get(ActivePointers(shoal.settings.registry_root).current("extractor"))
+    with chat_server(answer) as address:
+        (tmp_path / CONFIG).write_text(json.dumps({"base_url": address, "model": "recorded", "trust": 0.9}))
+        changes = {"version": "99.0.0", "runtime": "openai", "files": describe_files(tmp_path), "quality": {}}
+        generating = store.register(one_pass.manifest.model_copy(update=changes), tmp_path)
+        async with shoal.client() as client:
+            await client.request(ActivateModel(version=str(generating), who="test", why="to try it"), ModelActivated)
+            told = await say(client, "My sister moved to Lisbon.", user="generates")
+            stood_in = await say(client, "Emma lives in Porto.", user="generates")
+            await client.request(RollbackModel(name="extractor", who="test", why="tried"), ModelActivated)
+            after = await say(client, "Tom works in Graz.", user="generates")
+    assert [reply.models["extractor"] for reply in (told, stood_in, after)] == [
+        str(generating), str(one_pass), str(one_pass)
+    ]  # fmt: skip
+    assert [reply.understood["extractor"].get("stood_in") for reply in (told, after)] == [None, None]
+    assert stood_in.understood["extractor"]["stood_in"]["model"] == str(one_pass)
+    await shoal.stored(after.seq)
+    async with shoal.client() as client:
+        facts = await recall(client, "generates")
+    assert ("lives_in", "Lisbon", [str(generating)]) in [
+        (fact["predicate"], fact["object"], [m for m in fact["models"] if m.startswith("extractor")]) for fact in facts
+    ]
 
 
 def spoil(file: Path) -> None:
