@@ -46,7 +46,7 @@ def test_one_command_makes_an_extractor_that_can_be_registered_loaded_and_scored
 
     command(
         "training.extractor.train",
-        *("--version", "9.9.9", "--epochs", "1", "--data", str(data), "--out", str(out)),
+        *("--version", "9.9.9", "--epochs", "1", "--public-epochs", "0", "--data", str(data), "--out", str(out)),
         *("--checkpoints", str(tmp_path / "checkpoints")),
         home=home,
     )

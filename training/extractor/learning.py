@@ -34,7 +34,7 @@ class Recipe:
 
     seed: int = 11
     epochs: int = 8
-    public_epochs: int = 0
+    public_epochs: int = 1
     share: float = 1.0
     augment: bool = True
     batch: int = 16
