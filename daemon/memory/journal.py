@@ -69,8 +69,7 @@ class Journal:
         self._path, self._settings = path, settings
         self._writer: Writer | None = None
         self._id = ""
-        self._opened_at = 0
-        self._met: set[GraphName] = set()
+        self._unmet: dict[GraphName, int] = {}  # see `journal_file.unmet_since`
         self._backlogs: dict[GraphName, Backlog] = {graph: Backlog() for graph in GRAPHS}
         self._unsynced: dict[int, int] = {}  # seq -> how many graphs still need it
         self._reserved = 0
@@ -82,7 +81,7 @@ class Journal:
         db = await asyncio.to_thread(file.open_file, self._path)
         try:
             with file.translated(self._path):
-                self._id, self._opened_at = file.identity(db), file.last_seq(db)
+                self._id, self._unmet = file.identity(db), file.unmet_since(db)
                 counts, now = file.dead_counts(db), time.time()
                 for graph, backlog in self._backlogs.items():
                     backlog.dead = counts[graph]
@@ -172,10 +171,10 @@ class Journal:
 
     async def reconcile(self, graph: GraphName, cursor: int) -> None:
         """Take over a graph's own cursor, which is the truth, after a (new) connection to it."""
-        opened_at = None if graph in self._met else self._opened_at
+        opened_at = self._unmet.get(graph)
 
         def landed(learned: file.Reconciled) -> None:
-            self._met.add(graph)
+            self._unmet.pop(graph, None)
             for seq, new in learned.renewed:
                 age_s = self._backlogs[graph].age_s(seq)
                 self._leave(graph, (seq,))

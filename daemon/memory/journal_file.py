@@ -68,6 +68,8 @@ CREATE INDEX dead ON deliveries (graph, seq) WHERE state = 'dead';
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {_VERSION};
 """
+# Beside the version's schema: an older Shoal has no use for it, and a file that was made by one gets it here.
+_UNMET = "CREATE TABLE IF NOT EXISTS unmet (graph TEXT PRIMARY KEY, opened_at INTEGER NOT NULL) WITHOUT ROWID"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ def open_file(path: Path) -> sqlite3.Connection:
         db = _connect(path)
         try:
             _check(db, path)
+            db.execute(_UNMET)
         except BaseException:
             db.close()
             raise
@@ -261,6 +264,15 @@ def last_seq(db: sqlite3.Connection) -> int:
     """The highest sequence number ever given, 0 before the first."""
     row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'entries'").fetchone()
     return int(row[0]) if row else 0
+
+
+def unmet_since(db: sqlite3.Connection) -> dict[GraphName, int]:
+    """For each graph the last number that was given before this file was opened to wait for it.
+
+    Noted on disk until `reconcile`: the process that meets a graph need not be the one that first gave out numbers.
+    """
+    db.executemany("INSERT OR IGNORE INTO unmet VALUES (?, ?)", [(graph, last_seq(db)) for graph in GRAPHS])
+    return dict(db.execute("SELECT graph, opened_at FROM unmet").fetchall())
 
 
 def find_turn(db: sqlite3.Connection, record: Record) -> Entry | None:
@@ -423,9 +435,10 @@ def reconcile(db: sqlite3.Connection, graph: GraphName, cursor: int, opened_at: 
     """Believe the graph's own cursor over what this journal noted.
 
     Up to the cursor, entries are stored. Beyond it the graph has lost what was noted as stored: that waits again where
-    its payload is still here. `opened_at` is the last number that was given before this process opened the file, for
-    its first contact with the graph: the cursor cannot have seen later entries, so where it covers them this file is
-    an older copy of the journal, and they are appended again under numbers that the graph has not seen.
+    its payload is still here. `opened_at` is `unmet_since` at the first contact with the graph: the cursor cannot have
+    seen later entries, so where it covers them this file is an older copy of the journal, and they are appended again
+    under numbers that the graph has not seen. A copy that was made while its entries waited cannot tell whether they
+    were stored since: rather twice than never.
     """
     renewed = []
     if opened_at is not None and cursor > opened_at:
@@ -435,6 +448,7 @@ def reconcile(db: sqlite3.Connection, graph: GraphName, cursor: int, opened_at: 
         for seq, _ in waiting(db, graph):
             if opened_at < seq <= cursor:
                 renewed.append((seq, renew(db, seq, graph)[0]))
+    db.execute("DELETE FROM unmet WHERE graph = ?", (graph,))
     stored = mark_stored(db, graph, cursor)
     again = db.execute(
         "SELECT seq, recorded_at FROM deliveries JOIN entries USING (seq)"

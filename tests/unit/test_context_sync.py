@@ -277,6 +277,7 @@ async def test_a_reply_lost_after_the_commit_does_not_write_twice(scene: Scene) 
 async def test_a_crash_between_the_commit_and_its_note_does_not_write_twice(tmp_path: Path) -> None:
     first = Scene(tmp_path / "journal.sqlite")
     await first.journal.open()
+    await first.journal.reconcile("user", 0)
     await say(first, "a", "b", "c")
     first.user.cursors[first.journal.id] = 2  # committed; the process died before it told the journal
     first.user.nodes = understood("a", "b")

@@ -30,7 +30,7 @@ from daemon.errors import (
     UnknownEntry,
 )
 from daemon.memory import journal_file
-from daemon.memory.journal import Journal
+from daemon.memory.journal import GRAPHS, Journal
 from daemon.memory.records import ForgetRecord
 from tests.unit.spoken import ROOMY, said
 
@@ -64,6 +64,12 @@ def contents(folder: Path) -> bytes:
 
 async def seqs(journal: Journal, graph: str = "user") -> list[int]:
     return [entry.seq for entry in await journal.entries(0, 10_000, graph)]
+
+
+async def met(journal: Journal) -> None:
+    """Both graphs answered, and hold nothing of this journal yet."""
+    for graph in GRAPHS:
+        await journal.reconcile(graph, 0)
 
 
 async def store(journal: Journal, seq: int) -> None:
@@ -430,6 +436,7 @@ async def test_an_entry_that_cannot_be_read_becomes_a_dead_letter_and_blocks_nob
 
 async def test_a_commit_that_was_never_noted_is_learned_from_the_graph(path: Path) -> None:
     async with opened(path) as journal:
+        await met(journal)
         entries = [await journal.append(said(name)) for name in ("a", "b", "c")]
     async with opened(path) as journal:
         await journal.reconcile("user", entries[1].seq)
@@ -451,6 +458,7 @@ async def test_what_a_graph_lost_is_sent_again_where_it_is_still_here(journal: J
 
 async def test_an_older_copy_of_the_journal_hides_nothing_behind_the_graphs_cursors(path: Path) -> None:
     async with opened(path) as journal:
+        await met(journal)
         await journal.append(said("a"))
     copy = path.with_name("copy.sqlite")
     shutil.copy(path, copy)
@@ -471,6 +479,26 @@ async def test_an_older_copy_of_the_journal_hides_nothing_behind_the_graphs_curs
         assert await seqs(journal, "user") == [12, after.seq]
         await journal.reconcile("user", after.seq)
         assert await seqs(journal, "user") == []
+
+
+async def test_an_older_copy_hides_nothing_although_it_started_twice_before_a_graph_came_back(path: Path) -> None:
+    async with opened(path) as journal:
+        await met(journal)
+        await store(journal, (await journal.append(said("a"))).seq)
+    async with opened(path) as journal:
+        new = [(await journal.append(said(name))).seq for name in ("b", "c")]
+        await journal.reconcile("agent", 9)
+    async with opened(path) as journal:
+        assert await seqs(journal, "user") == new
+        await journal.reconcile("user", 9)
+        assert [entry.record.turn.id for entry in await journal.entries(0, 10, "user")] == ["b", "c"]
+        assert min(await seqs(journal, "user")) > 9
+        assert min(await seqs(journal, "agent")) > 9
+        await journal.mark_synced("user", max(await seqs(journal, "user")))
+    async with opened(path) as journal:
+        last = await journal.append(said("d"))
+        await journal.reconcile("user", last.seq - 1)
+        assert await seqs(journal, "user") == [last.seq]
 
 
 # --- the file -----------------------------------------------------------------------------------
