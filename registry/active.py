@@ -26,6 +26,7 @@ from registry.errors import (
     NothingActive,
     NothingToRollBack,
     PointerCorrupt,
+    ReservedName,
     StorageFailed,
     UnknownModel,
     UnknownVersion,
@@ -33,8 +34,11 @@ from registry.errors import (
 from registry.store import Store
 from registry.versions import NAME, parse_id, precedence
 
-SHOAL = "shoal"
-"""Who made a change that no person asked for."""
+SHOAL = "(shoal)"
+"""Who made a change that no person asked for: a name that no account has, since an account may well be called shoal."""
+FIRST_START, UPGRADED = "first start", "a newer version came with the code"
+_ONCE = "shoal"
+"""What SHOAL was called in the first registries; there its reasons tell its changes from those of such an account."""
 
 log = structlog.get_logger(__name__)
 
@@ -105,8 +109,10 @@ class ActivePointers:
     def activate(self, version: str, *, who: str, why: str) -> None:
         """Make a version the active one, once every byte of it is verified; on any error the old one stays.
 
-        Raises: InvalidVersionId, UnknownModel, UnknownVersion, VersionCorrupt, RegistryBusy, StorageFailed.
+        Raises: InvalidVersionId, UnknownModel, UnknownVersion, VersionCorrupt, RegistryBusy, ReservedName,
+        StorageFailed.
         """
+        _refuse_shoals_name(who)
         with self._changing(f"cannot activate {version}"):
             self._move(version, "activate", who, why)
 
@@ -118,6 +124,7 @@ class ActivePointers:
 
         Raises: NothingToRollBack, NothingActive, PointerCorrupt, and all that `activate` raises.
         """
+        _refuse_shoals_name(who)
         with self._changing(f"cannot roll back {name}"):
             current = self.current(name)
             target = to or self._before(name, current)
@@ -138,9 +145,9 @@ class ActivePointers:
         name, number = parse_id(version)
         with self._changing(f"cannot activate {version}"):
             active = self.pointer(name)
-            if active and (active.who != SHOAL or precedence(parse_id(active.to_version)[1]) >= precedence(number)):
+            if active and (not _shoals_own(active) or precedence(parse_id(active.to_version)[1]) >= precedence(number)):
                 return False
-            self._move(version, "activate", SHOAL, "a newer version came with the code" if active else "first start")
+            self._move(version, "activate", SHOAL, UPGRADED if active else FIRST_START)
         return True
 
     @contextlib.contextmanager
@@ -196,3 +203,12 @@ class ActivePointers:
         if not NAME.fullmatch(name):
             raise UnknownModel(f"{name!r} is not a model's name")
         return self.root / "active" / f"{name}.json"
+
+
+def _shoals_own(change: Change) -> bool:
+    return change.who == SHOAL or (change.who == _ONCE and change.why in (FIRST_START, UPGRADED))
+
+
+def _refuse_shoals_name(who: str) -> None:
+    if who == SHOAL:
+        raise ReservedName(f"{SHOAL} stands for changes that no person asked for; say who asks for this one")

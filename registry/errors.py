@@ -55,6 +55,12 @@ class NothingToRollBack(RegistryError):
     code = "nothing_to_roll_back"
 
 
+class ReservedName(RegistryError):
+    """Somebody gives the name that stands for Shoal itself as their own."""
+
+    code = "reserved_name"
+
+
 class RegistryBusy(RegistryError):
     """Another process held the registry's lock for too long."""
 

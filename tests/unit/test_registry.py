@@ -19,6 +19,7 @@ from registry.errors import (
     NothingToRollBack,
     PointerCorrupt,
     RegistryBusy,
+    ReservedName,
     UnknownModel,
     UnknownVersion,
     VersionCorrupt,
@@ -505,7 +506,7 @@ def test_the_first_start_registers_all_and_activates_the_newest(store, active, b
         assert len(register_bundled(store, active, bundled)) == 3
     assert store.ids() == ["another@1.0.0", "toy@0.9.0", "toy@0.10.0"]
     assert active.current("toy") == "toy@0.10.0"
-    assert [(change.who, change.why) for change in active.history("toy")] == [("shoal", "first start")]
+    assert [(change.who, change.why) for change in active.history("toy")] == [("(shoal)", "first start")]
 
 
 def test_an_upgrade_promotes_its_version_where_shoal_chose_the_old_one(store, active, bundled):
@@ -513,8 +514,34 @@ def test_an_upgrade_promotes_its_version_where_shoal_chose_the_old_one(store, ac
     write_version(bundled / "toy" / "0.11.0", "0.11.0")
     register_bundled(store, active, bundled)
     assert active.current("toy") == "toy@0.11.0"
-    assert [change.who for change in active.history("toy")] == ["shoal", "shoal"]
+    assert [change.who for change in active.history("toy")] == ["(shoal)", "(shoal)"]
     assert active.rollback("toy", **ME) == "toy@0.10.0"
+
+
+def test_an_upgrade_leaves_what_an_account_called_shoal_chose(store, active, bundled):
+    register_bundled(store, active, bundled)
+    active.activate("toy@0.9.0", who="shoal", why="")
+    register_bundled(store, active, bundled)
+    assert active.current("toy") == "toy@0.9.0"
+
+
+@pytest.mark.parametrize("why", ["first start", "a newer version came with the code"])
+def test_an_upgrade_knows_what_shoal_chose_under_its_former_name(store, active, bundled, why):
+    register_bundled(store, active, bundled)
+    active.activate("toy@0.9.0", who="shoal", why=why)
+    register_bundled(store, active, bundled)
+    assert active.current("toy") == "toy@0.10.0"
+
+
+def test_nobody_acts_in_shoals_name(add, active):
+    add("1.0.0"), add("2.0.0")
+    active.activate("toy@1.0.0", **ME)
+    active.activate("toy@2.0.0", **ME)
+    with pytest.raises(ReservedName):
+        active.activate("toy@1.0.0", who="(shoal)", why="")
+    with pytest.raises(ReservedName):
+        active.rollback("toy", who="(shoal)", why="")
+    assert active.current("toy") == "toy@2.0.0"
 
 
 @pytest.mark.parametrize("choose", ["activate", "rollback", "pin"])
