@@ -303,28 +303,33 @@ def insert(db: sqlite3.Connection, record: Record, payload: tuple[str, bytes], t
     ).fetchone()[0]
     db.executemany("INSERT INTO deliveries (seq, graph) VALUES (?, ?)", [(seq, graph) for graph in targets])
     if isinstance(record, ForgetRecord):
-        covered = [row[:2] for row in dead_rows(db) if _covers(record, row[6], row[7])]
-        discard(db, covered)
+        dead = db.execute(
+            "SELECT seq, graph, kind, payload FROM deliveries JOIN entries USING (seq)"
+            " WHERE state = 'dead' AND user = ?",
+            (user,),
+        ).fetchall()
+        discard(db, [(letter, graph) for letter, graph, kind, payload in dead if _covers(record, kind, payload)])
     return Entry(seq, recorded_at, record, tuple(targets))
 
 
 def _covers(wish: ForgetRecord, kind: str, payload: bytes) -> bool:
+    """Whether an entry of the same user's is a turn that is to be forgotten."""
+    if wish.scope == "everything":
+        return kind == "turn"  # even one that cannot be read
     try:
         record = decode(kind, payload)
     except ValueError:
         return False
-    if not isinstance(record, TurnRecord) or record.turn.user != wish.user:
+    if not isinstance(record, TurnRecord):
         return False
     if wish.scope == "session":
         return record.turn.session == wish.name
-    if wish.scope == "entity":
-        said = [record.turn.text, *(argument.name for argument in record.mentioned)]
-        said += [side.name for statement in record.statements for side in (statement.subject, statement.object)]
-        name = re.escape(wish.name.casefold())
-        # Scripts without spaces have no word's end to look for: there any occurrence counts.
-        pattern = re.compile(rf"(?<!\w){name}(?!\w)" if wish.name.isascii() else name)
-        return any(pattern.search(text.casefold()) for text in said)
-    return True
+    said = [record.turn.text, *(argument.name for argument in record.mentioned)]
+    said += [side.name for statement in record.statements for side in (statement.subject, statement.object)]
+    name = re.escape(wish.name.casefold())
+    # Scripts without spaces have no word's end to look for: there any occurrence counts.
+    pattern = re.compile(rf"(?<!\w){name}(?!\w)" if wish.name.isascii() else name)
+    return any(pattern.search(text.casefold()) for text in said)
 
 
 def waiting(db: sqlite3.Connection, graph: GraphName) -> list[tuple[int, float]]:
@@ -365,7 +370,11 @@ def mark_stored(db: sqlite3.Connection, graph: GraphName, through: int) -> list[
 
 
 def mark_dead(db: sqlite3.Connection, seq: int, graph: GraphName, code: str, error: str) -> None:
-    """Set one waiting entry aside. Raises: UnknownEntry when it does not wait for this graph."""
+    """Set one waiting entry aside; one that is to be forgotten by now is given up, or a retry would bring it back.
+
+    Raises:
+        UnknownEntry: it does not wait for this graph.
+    """
     changed = db.execute(
         "UPDATE deliveries SET state = 'dead', code = ?, error = ?, died_at = ?"
         " WHERE seq = ? AND graph = ? AND state = 'accepted'",
@@ -373,6 +382,16 @@ def mark_dead(db: sqlite3.Connection, seq: int, graph: GraphName, code: str, err
     )
     if changed.rowcount != 1:
         raise UnknownEntry(f"entry {seq} does not wait for the {graph} graph")
+    user, kind, payload = db.execute("SELECT user, kind, payload FROM entries WHERE seq = ?", (seq,)).fetchone()
+    wishes = db.execute(
+        "SELECT payload FROM entries WHERE seq > ? AND kind = 'forget' AND user = ? AND payload IS NOT NULL",
+        (seq, user),
+    )
+    for (wish,) in wishes.fetchall():
+        with contextlib.suppress(ValueError):  # a wish that cannot be read is set aside in its turn
+            if _covers(_ADAPTERS["forget"].validate_json(wish), kind, payload):
+                discard(db, [(seq, graph)])
+                break
 
 
 def dead_rows(

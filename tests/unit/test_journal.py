@@ -415,6 +415,34 @@ async def test_a_wish_to_forget_takes_the_dead_letters_along(
     assert journal.backlog("user").dead == len(left)
 
 
+async def test_a_turn_that_dies_after_the_wish_to_forget_it_leaves_no_dead_letter(path: Path) -> None:
+    async with opened(path) as journal:
+        rex, other = await journal.append(said("rex", "Rex bit Bob")), await journal.append(said("other", session="s2"))
+        yours = await journal.append(said("yours", "Rex is fine", user="you"))
+        await journal.append(ForgetRecord("me", "entity", "Rex"))
+        later = await journal.append(said("later", "Rex again"))
+        for entry in (rex, other, yours, later):
+            await journal.dead(entry.seq, "user", GraphRefused("no"))
+        assert [letter.record.turn.id for letter in await journal.dead_letters()] == ["other", "yours", "later"]
+        assert journal.backlog("user").dead == 3
+        assert (await journal.status(rex.seq))["user"] == "discarded"
+        with pytest.raises(UnknownEntry):
+            await journal.retry(rex.seq, "user")
+
+
+async def test_everything_forgotten_takes_along_what_cannot_be_read(path: Path) -> None:
+    async with opened(path) as journal:
+        for name in ("dead", "dying"):
+            await journal.append(said(name))
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("""UPDATE entries SET payload = '{"turn": 5}'""")
+    async with opened(path) as journal:
+        await journal.dead(1, "user", GraphRefused("no"))
+        await journal.append(ForgetRecord("me", "everything"))
+        await seqs(journal, "user")
+        assert await journal.dead_letters() == []
+
+
 async def test_an_entry_that_cannot_be_read_becomes_a_dead_letter_and_blocks_nobody(path: Path) -> None:
     async with opened(path) as journal:
         for name in ("a", "b", "c"):
