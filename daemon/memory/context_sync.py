@@ -44,6 +44,8 @@ class Store(Protocol):
 
     async def cursor(self, journal_id: str) -> int: ...
 
+    async def newest_seq(self) -> int: ...
+
     async def apply(
         self, journal_id: str, last_seq: int, build: Callable[[GraphTransaction, int], Awaitable[Writes]]
     ) -> Writes: ...
@@ -180,7 +182,8 @@ class _Worker:
 
     async def _connect(self) -> None:
         await self._store.open()
-        await self._journal.reconcile(self._graph, await self._store.cursor(self._journal.id))
+        cursor, newest = await self._store.cursor(self._journal.id), await self._store.newest_seq()
+        await self._journal.reconcile(self._graph, cursor, newest)
         self._connected = True
         if self._last_error:
             log.info("graph_connected", graph=self._graph)

@@ -98,6 +98,10 @@ class GraphStore:
         """The sequence number of the last entry of this journal that the graph holds; 0 before the first."""
         return await self.read(lambda transaction: transaction.cursor(self._cursor_key(journal_id)))
 
+    async def newest_seq(self) -> int:
+        """The highest sequence number that any journal has brought to the graph; 0 before the first."""
+        return await self.read(lambda transaction: transaction.newest_seq())
+
     async def read(self, work: Callable[[GraphTransaction], Awaitable[T]]) -> T:
         """Run `work` in a read transaction; it may run again when the transaction is retried."""
         async with self._session(neo4j.READ_ACCESS) as session:

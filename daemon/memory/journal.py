@@ -169,8 +169,11 @@ class Journal:
         """A graph has committed everything up to `seq`. Erases what no graph needs any more."""
         await self._run(lambda db: file.mark_stored(db, graph, seq), lambda seqs: self._leave(graph, tuple(seqs)))
 
-    async def reconcile(self, graph: GraphName, cursor: int) -> None:
-        """Take over a graph's own cursor, which is the truth, after a (new) connection to it."""
+    async def reconcile(self, graph: GraphName, cursor: int, newest: int = 0) -> None:
+        """Take over a graph's own cursor, which is the truth, after a (new) connection to it.
+
+        New entries get numbers beyond `newest`, the highest that any journal has brought there.
+        """
         opened_at = self._unmet.get(graph)
 
         def landed(learned: file.Reconciled) -> None:
@@ -183,7 +186,7 @@ class Journal:
             for seq, recorded_at in learned.again:
                 self._enter(graph, seq, time.time() - recorded_at)
 
-        learned = await self._run(lambda db: file.reconcile(db, graph, cursor, opened_at), landed)
+        learned = await self._run(lambda db: file.reconcile(db, graph, cursor, opened_at, newest), landed)
         if learned.renewed:
             log.error("journal_older_than_graph", graph=graph, cursor=cursor, appended_again=len(learned.renewed))
         if learned.again or learned.lost:

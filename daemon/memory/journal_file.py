@@ -450,20 +450,23 @@ def delivery(db: sqlite3.Connection, seq: int) -> dict[GraphName, tuple[Delivery
     return found
 
 
-def reconcile(db: sqlite3.Connection, graph: GraphName, cursor: int, opened_at: int | None = None) -> Reconciled:
+def reconcile(
+    db: sqlite3.Connection, graph: GraphName, cursor: int, opened_at: int | None = None, newest: int = 0
+) -> Reconciled:
     """Believe the graph's own cursor over what this journal noted.
 
     Up to the cursor, entries are stored. Beyond it the graph has lost what was noted as stored: that waits again where
     its payload is still here. `opened_at` is `unmet_since` at the first contact with the graph: the cursor cannot have
     seen later entries, so where it covers them this file is an older copy of the journal, and they are appended again
     under numbers that the graph has not seen. A copy that was made while its entries waited cannot tell whether they
-    were stored since: rather twice than never.
+    were stored since: rather twice than never. `newest` is the highest number that any journal has brought to the
+    graph: this one counts on from there, since a graph is read from its newest number down.
     """
     renewed = []
+    if last_seq(db) < max(cursor, newest):
+        db.execute("DELETE FROM sqlite_sequence WHERE name = 'entries'")
+        db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('entries', ?)", (max(cursor, newest),))
     if opened_at is not None and cursor > opened_at:
-        if last_seq(db) < cursor:
-            db.execute("DELETE FROM sqlite_sequence WHERE name = 'entries'")
-            db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('entries', ?)", (cursor,))
         for seq, _ in waiting(db, graph):
             if opened_at < seq <= cursor:
                 renewed.append((seq, renew(db, seq, graph)[0]))

@@ -54,6 +54,10 @@ class MemoryStore:
         self._answer()
         return self.cursors.get(journal_id, 0)
 
+    async def newest_seq(self) -> int:
+        self._answer()
+        return max(self.cursors.values(), default=0)
+
     async def apply(self, journal_id: str, last_seq: int, build: Callable[[object, int], Awaitable[Writes]]) -> Writes:
         self._answer()
         if self.read_only:  # the real one locks its cursor by a write, before anything else
@@ -172,6 +176,16 @@ def understood(*ids: str) -> list[str]:
 
 
 # --- the good way -------------------------------------------------------------------------------
+
+
+async def test_a_new_journal_counts_on_from_what_the_graph_holds(scene: Scene) -> None:
+    scene.user.cursors["another journal"] = 40
+    scene.start()
+    await scene.sync.tried(30)
+    (entry,) = await say(scene, "a")
+    await scene.drained()
+    assert entry.seq == 41
+    assert scene.user.nodes == understood("a")
 
 
 @pytest.mark.parametrize("down", [False, True])
