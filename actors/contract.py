@@ -18,7 +18,11 @@ class SLM(Protocol):
         """Open the version's files. Raises: ModelLoadError when they cannot be used."""
 
     def run(self, requests: Sequence[Request]) -> Sequence[Result]:
-        """One result per request, in order. Raises: RequestRejected for a request that no retry can mend."""
+        """One result per request, in order: one of `actors.messages.Result`, or any other dataclass or JSON value.
+
+        A reply tells it under the small model's name; what JSON cannot hold is left out there, with a warning.
+        Raises: RequestRejected for a request that no retry can mend.
+        """
 
     def close(self) -> None:
         """Release what `load` took. Called once."""

@@ -10,7 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, NotRequired
 
+import numpy as np
+import structlog
 from pydantic import ConfigDict, Field, with_config
+from pydantic_core import from_json, to_json
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
 
 from actors.messages import Answer, Encoding, Extraction, Relation
@@ -19,6 +22,8 @@ from daemon.memory.records import Statement
 
 Confidence = Annotated[float, Field(ge=0, le=1)]
 Offset = Annotated[int, Field(ge=0)]
+
+_log = structlog.get_logger(__name__)
 
 
 class Entity(TypedDict):
@@ -128,13 +133,21 @@ class Understood(TypedDict):
 
 
 def tell(answers: Mapping[str, Answer], statements: Iterable[Statement], schema: Schema) -> dict[str, Any]:
-    """The small models' results as `Understood`, without the encoder's vectors."""
+    """The small models' results as `Understood`, without the encoder's vectors.
+
+    A result is a dataclass or a JSON value; one that JSON cannot hold is left out, since the turn is journaled by now.
+    """
     told: dict[str, Any] = {"statements": [_known(asdict(statement)) for statement in statements]}
     for slm, answer in answers.items():
         if isinstance(answer.result, Extraction):
             told[slm] = extracted(answer.result, schema)
         elif not isinstance(answer.result, Encoding):
-            told[slm] = asdict(answer.result)
+            try:
+                told[slm] = from_json(
+                    to_json(answer.result, bytes_mode="base64", inf_nan_mode="null", fallback=_listed)
+                )
+            except Exception as error:  # whatever a result's own code raises
+                _log.warning("untold_result", slm=slm, model=answer.model, error=type(error).__name__)
     return told
 
 
@@ -182,6 +195,13 @@ def _relations(relations: Sequence[Relation], schema: Schema) -> Iterator[dict[s
         if canonical.flipped:
             told |= {"subject": relation.object, "object": relation.subject}
         yield told
+
+
+def _listed(value: object) -> object:
+    # What a network computes is seldom Python's own.
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"JSON holds no {type(value).__name__}")
 
 
 def _known(fields: dict[str, Any]) -> dict[str, Any]:

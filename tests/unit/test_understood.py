@@ -2,17 +2,19 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
 import daemon
 from actors.errors import SlmTimeout
 from actors.extractor import Extractor
-from actors.messages import Answer, Extraction, Mention, PronounLink, Relation, Request, StandIn, Turn
+from actors.messages import Answer, Classification, Extraction, Mention, PronounLink, Relation, Request, StandIn, Turn
 from config.schema import load_schema
 from config.settings import load_settings
 from daemon.memory.statements import build
@@ -165,3 +167,50 @@ def test_the_results_of_further_small_models_are_let_through() -> None:
     data = reply_data(extraction(), turn("Emma Zelda"))
     data["understood"]["mood"] = {"mood": "sunny"}
     validate(data)
+
+
+@dataclass(frozen=True)
+class Mood:
+    mood: str
+    scores: object = None
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+ENDLESS: list[object] = []
+ENDLESS.append(ENDLESS)
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        (Mood("calm"), {"mood": "calm", "scores": None}),
+        (
+            Mood("calm", (np.float32(0.5), np.array([1, 2]), np.bool_(True))),
+            {"mood": "calm", "scores": [0.5, [1, 2], True]},
+        ),
+        ("calm", "calm"),
+        (["calm", 1], ["calm", 1]),
+        ({"mood": "calm", "sure": 0.5}, {"mood": "calm", "sure": 0.5}),
+        (None, None),
+        (float("nan"), None),
+        (b"\xff", "_w=="),
+    ],
+)
+def test_another_small_models_result_is_told_as_json(result: object, told: object) -> None:
+    # mypy knows the shipped models' results alone.
+    answers: dict[str, Any] = {"mood": Answer(result, "mood@1.0.0", 0.0, 0.0)}  # type: ignore[arg-type]
+    assert tell(answers, (), SCHEMA) == {"statements": [], "mood": told}
+
+
+@pytest.mark.parametrize("result", [object(), Unprintable(), Mood("\ud800"), ENDLESS, {"mood": lambda: 0}])
+def test_a_result_that_json_cannot_hold_costs_itself_alone(result: object) -> None:
+    classified = Classification(True, 0.9, False, 0.8, "lookup", 0.7, "asks for a fact of today")
+    answers: dict[str, Any] = {
+        "mood": Answer(result, "mood@1.0.0", 0.0, 0.0),  # type: ignore[arg-type]
+        "classifier": Answer(classified, "classifier@1.0.0", 0.0, 0.0),
+    }
+    assert tell(answers, (), SCHEMA) == {"statements": [], "classifier": asdict(classified)}
