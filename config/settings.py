@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -32,7 +33,8 @@ SCHEMA = Path(__file__).parent / "schema.yaml"
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
-LOCAL_URI = re.compile(r"unix:///.+|tcp://(127\.0\.0\.1|localhost|\[::1\]):\d{1,5}")
+LOCAL_URI = re.compile(r"unix:///.+|tcp://(127\.0\.0\.1|localhost|\[::1\]):(?P<port>\d{1,5})")
+HIGHEST_PORT = 65535
 BOLT_URI = re.compile(r"(bolt|neo4j)(\+s|\+ssc)?://[^\s/?#]+/?")
 
 
@@ -80,7 +82,8 @@ class ServerSettings(Block):
     @field_validator("uri")
     @classmethod
     def _local_only(cls, value: str) -> str:
-        if value and not LOCAL_URI.fullmatch(value):
+        found = LOCAL_URI.fullmatch(value)
+        if value and (found is None or int(found["port"] or 0) > HIGHEST_PORT):
             raise ValueError("allowed are unix:///absolute/path and tcp:// with a loopback address and a port")
         return value
 
@@ -321,6 +324,36 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path}: {error}") from error
+
+
+def parse_overrides(items: Iterable[str]) -> dict[str, Any]:
+    """`graph.uri=bolt://…` as a nested mapping; pydantic turns text into the setting's type, a list is JSON.
+
+    Raises:
+        SettingsError: an item is no KEY=VALUE, or a key is a value and a group of others at once.
+    """
+    tree: dict[str, Any] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {item}: KEY=VALUE is wanted")
+        *parents, leaf = key.split(".")
+        branch = tree
+        for parent in parents:
+            branch = branch.setdefault(parent, {})
+            if not isinstance(branch, dict):
+                raise SettingsError(f"--set {item}: {parent} has a value already")
+        branch[leaf] = _list_or_text(item, value)
+    return tree
+
+
+def _list_or_text(item: str, value: str) -> Any:
+    if not value.startswith("["):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise SettingsError(f'--set {item}: a list is written as ["a", "b"] ({error})') from None
 
 
 def load_settings(file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> LoadedSettings:

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
+from pydantic import ValidationError
 
 from actors.errors import ActorError, RuntimeLost
 from config.logs import configure_logging
 from config.schema import SchemaError, load_schema
-from config.settings import LoadedSettings, SettingsError, flatten, load_settings
+from config.settings import LoadedSettings, SettingsError, flatten, load_settings, parse_overrides
 from daemon import cli_models, detach, show
-from daemon.client import Client
+from daemon.client import REPLY_TIMEOUT_S, Client
 from daemon.errors import DaemonError, DaemonUnreachable
 from daemon.protocol import (
     AwaitStored,
@@ -44,11 +45,12 @@ from daemon.protocol import (
     Stored,
     Watch,
     Watching,
+    faults,
     ingested_schema,
 )
 from registry.errors import RegistryError
 
-FAILED, UNREACHABLE, BAD_SETTINGS = 1, 3, 4
+FAILED, USAGE, UNREACHABLE, BAD_SETTINGS = 1, 2, 3, 4
 T = TypeVar("T")
 
 app = typer.Typer(
@@ -76,7 +78,7 @@ def settings_options(
     ] = None,
 ) -> None:
     """Keeps a shoal of small models beside a big one, and remembers."""
-    context.obj = load_settings(config, _overrides(sets or []))
+    context.obj = load_settings(config, parse_overrides(sets or []))
     configure_logging(context.obj.settings.log)  # before anything logs: stdout is for results, --json ones too
 
 
@@ -178,7 +180,8 @@ def stored(
     as_json: Json = False,
 ) -> None:
     """Whether a receipt is in both graphs. Exits with 1 when it is not."""
-    reply = _talk(context, lambda client: client.request(AwaitStored(seq=receipt, timeout_s=timeout_s), Stored))
+    message = AwaitStored(seq=receipt, timeout_s=timeout_s)
+    reply = _talk(context, lambda client: client.request(message, Stored), timeout_s + REPLY_TIMEOUT_S)
     places = ", ".join(f"{graph}: {'stored' if done else 'waiting'}" for graph, done in reply.stored.items())
     refused = f"; refused by {', '.join(reply.dead)}: `shoal queue`" if reply.dead else ""
     _print(reply, places + refused, as_json)
@@ -280,6 +283,8 @@ def main() -> NoReturn:
         app()
     except (SettingsError, SchemaError) as error:
         _fail(str(error), BAD_SETTINGS)
+    except ValidationError as error:  # a request that this command line cannot mean
+        _fail(faults(error), USAGE)
     except DaemonUnreachable as error:
         _fail(str(error), UNREACHABLE)
     except RuntimeLost as error:
@@ -301,15 +306,17 @@ def main() -> NoReturn:
 
 
 def _fail(text: str, code: int) -> NoReturn:
-    show.console(stderr=True).print(f"shoal: {text}", style="red", markup=False, soft_wrap=True)
+    show.console(stderr=True).print(f"shoal: {text}", style="red", soft_wrap=True)
     sys.exit(code)
 
 
-def _talk(context: typer.Context, conversation: Callable[[Client], Awaitable[T]]) -> T:
+def _talk(
+    context: typer.Context, conversation: Callable[[Client], Awaitable[T]], timeout_s: float = REPLY_TIMEOUT_S
+) -> T:
     settings = context.obj.settings
 
     async def converse() -> T:
-        async with Client(settings.server_uri, settings.server) as client:
+        async with Client(settings.server_uri, settings.server, timeout_s) as client:
             return await conversation(client)
 
     return asyncio.run(converse())
@@ -322,6 +329,9 @@ def _settle(context: typer.Context, message: RetryDeadLetter | DiscardDeadLetter
 def _forget(context: typer.Context, message: Forget) -> None:
     reply = _talk(context, lambda client: client.request(message, Forgotten))
     done = all(reply.stored.values())
+    if done and reply.names == []:
+        show.console().print("nothing of that name is known")
+        return
     show.console().print("forgotten" if done else f"will be forgotten once the graphs answer (receipt {reply.seq})")
 
 
@@ -347,30 +357,6 @@ def _graph(name: str) -> Any:
     if name not in ("user", "agent"):
         raise typer.BadParameter("the graph is `user` or `agent`")
     return name
-
-
-def _overrides(sets: list[str]) -> dict[str, Any]:
-    """`graph.uri=bolt://…` as a nested mapping; pydantic turns text into the setting's type, a list is JSON."""
-    tree: dict[str, Any] = {}
-    for item in sets:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise SettingsError(f"--set {item}: KEY=VALUE is wanted")
-        *parents, leaf = key.split(".")
-        branch = tree
-        for parent in parents:
-            branch = branch.setdefault(parent, {})
-        branch[leaf] = _list_or_text(item, value)
-    return tree
-
-
-def _list_or_text(item: str, value: str) -> Any:
-    if not value.startswith("["):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError as error:
-        raise SettingsError(f'--set {item}: a list is written as ["a", "b"] ({error})') from None
 
 
 def _settings_arguments(context: typer.Context) -> list[str]:

@@ -13,13 +13,14 @@ from wyoming.error import Error
 from wyoming.event import Event, async_write_event
 
 from config.settings import ServerSettings
-from daemon.errors import DaemonError, DaemonUnreachable, NotUtf8, ProtocolError
+from daemon.errors import DaemonError, DaemonUnreachable, NobodyListens, NotUtf8, ProtocolError
 from daemon.frames import FrameReader
 from daemon.protocol import REPLIES, Message, RequestMessage, parse
 
 Reply = TypeVar("Reply", bound=Message)
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
+REPLY_TIMEOUT_S = 60.0
 
 
 class RequestFailed(DaemonError):
@@ -33,7 +34,7 @@ class RequestFailed(DaemonError):
 class Client:
     """One connection. Requests go one after the other; use as an async context manager."""
 
-    def __init__(self, uri: str, settings: ServerSettings, timeout_s: float = 60.0) -> None:
+    def __init__(self, uri: str, settings: ServerSettings, timeout_s: float = REPLY_TIMEOUT_S) -> None:
         self._uri = uri
         # A reply may list thousands of facts; the daemon is trusted with more than its clients are.
         self._settings = settings.model_copy(update={"max_data_bytes": MAX_REPLY_BYTES})
@@ -42,7 +43,7 @@ class Client:
         self._frames: FrameReader | None = None
 
     async def __aenter__(self) -> Self:
-        """Connect. Raises: DaemonUnreachable."""
+        """Connect. Raises: NobodyListens."""
         target, limit = urlparse(self._uri), self._settings.max_header_bytes
         try:
             if target.scheme == "tcp":
@@ -50,7 +51,7 @@ class Client:
             else:
                 reader, self._writer = await asyncio.open_unix_connection(target.path, limit=limit)
         except OSError as error:
-            raise DaemonUnreachable(f"no daemon answers at {self._uri} ({error.strerror}): `shoal start` it") from None
+            raise NobodyListens(f"no daemon answers at {self._uri} ({error.strerror}): `shoal start` it") from None
         self._frames = FrameReader(reader, self._settings)
         return self
 

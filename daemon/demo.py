@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from time import perf_counter
@@ -14,7 +14,7 @@ from urllib.request import urlopen
 from prometheus_client.parser import text_string_to_metric_families
 from rich.rule import Rule
 
-from config.settings import Settings, load_settings
+from config.settings import Settings, load_settings, parse_overrides
 from daemon import show
 from daemon.client import Client
 from daemon.errors import DaemonError
@@ -49,15 +49,26 @@ MOVED = (
 )
 
 
+ALONE = {
+    "graph.uri": "",
+    **{f"graph.{graph}.{key}": "" for graph in ("user_graph", "agent_graph") for key in ("uri", "database")},
+    "ray.address": "",
+    "server.uri": "",
+    "metrics.port": "0",
+    "log.level": "warning",
+}
+"""What of a person's own settings the demonstration must not use: their graph above all."""
+
+
 async def play(about: str) -> None:
     """Run the whole demonstration in a folder that is removed afterwards. Raises: DaemonError when a part fails."""
     console = show.console()
     began = perf_counter()
     with tempfile.TemporaryDirectory(prefix="shoal-demo-") as folder:
-        overrides = {"home": folder, "runtime_dir": f"{folder}/run", "metrics": {"port": "0"}}
-        settings = load_settings(overrides=overrides).settings
+        chosen = [f"{key}={value}" for key, value in {"home": folder, "runtime_dir": f"{folder}/run", **ALONE}.items()]
+        settings = load_settings(overrides=parse_overrides(chosen)).settings
         console.print(Rule("a fresh daemon"))
-        async with _daemon(settings), Client(settings.server_uri, settings.server) as client:
+        async with _daemon(settings, chosen), Client(settings.server_uri, settings.server) as client:
             status = await client.request(ReportStatus(), Status)
             before = await _metrics(status)
 
@@ -91,9 +102,8 @@ async def play(about: str) -> None:
 
 
 @asynccontextmanager
-async def _daemon(settings: Settings) -> AsyncIterator[None]:
+async def _daemon(settings: Settings, chosen: Sequence[str]) -> AsyncIterator[None]:
     """`shoal start` as a person would run it; its lines appear as they come. On leaving it has ended."""
-    chosen = [f"home={settings.home}", f"runtime_dir={settings.runtime_dir}", "metrics.port=0", "log.level=warning"]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "daemon", *(argument for item in chosen for argument in ("--set", item)), "start"),

@@ -60,7 +60,8 @@ class Ingest(RequestMessage):
 class Ingested(Message):
     """A turn's receipt and what was understood. `seq` is its place in the journal: it is on disk.
 
-    `missing` maps each small model that gave nothing to the reason's code, `stages_ms` each stage to its time.
+    `missing` maps each small model that gave nothing to the reason's code, `stages_ms` each stage to its time. One that
+    is `repeated` was accepted before, under the same id: this is the receipt that it had.
     """
 
     TYPE = "ingested"
@@ -72,6 +73,7 @@ class Ingested(Message):
     models: dict[str, str]
     stages_ms: dict[str, float]
     stored: dict[str, bool] = {}
+    repeated: bool = False
 
 
 class Preview(RequestMessage):
@@ -181,11 +183,15 @@ class Forget(RequestMessage):
 
 
 class Forgotten(Message):
-    """The wish is journaled under `seq`; `stored` per graph once it is carried out."""
+    """The wish is journaled under `seq`; `stored` per graph once it is carried out.
+
+    `names` are all by which a forgotten entity was known, none where nothing was; null while no graph can tell.
+    """
 
     TYPE = "forgotten"
     seq: int
     stored: dict[str, bool]
+    names: list[str] | None = None
 
 
 class InspectQueue(RequestMessage):
@@ -311,10 +317,14 @@ def parse(message_type: type[Message], event: Event) -> Message:
     try:
         return message_type.model_validate(event.data)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].lower()}" for fault in error.errors(include_url=False)
-        )
-        raise ProtocolError(f"{event.type}: {faults}") from None
+        raise ProtocolError(f"{event.type}: {faults(error)}") from None
+
+
+def faults(error: ValidationError) -> str:
+    """What is wrong with a message, key by key."""
+    return "; ".join(
+        f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].lower()}" for fault in error.errors(include_url=False)
+    )
 
 
 def clean_text(text: object, max_bytes: int) -> str:

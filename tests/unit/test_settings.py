@@ -159,6 +159,7 @@ BAD = [
     ("user = ''", "user = ''", "at least 1 character"),
     ("home = 'data'", "home = 'data'", "absolute path"),
     ("home = 3", "home = 3", "path"),
+    ("[server]\nuri = 'tcp://127.0.0.1:70000'", "server.uri", "loopback"),
     ("[server]\nuri = 'tcp://0.0.0.0:1'", "server.uri = 'tcp://0.0.0.0:1'", "loopback"),
     ("[server]\nuri = 'tcp://127.0.0.1:80.evil.example'", "server.uri", "loopback"),
     ("[server]\nuri = 'unix://relative'", "server.uri", "unix:///absolute/path"),
