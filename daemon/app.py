@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from time import perf_counter
@@ -21,7 +19,7 @@ from actors.errors import ActorError, RuntimeLost
 from actors.local_runtime import LocalRuntime
 from config.logs import configure_logging
 from config.settings import Settings
-from daemon.errors import DaemonError, HomeInUse
+from daemon.errors import DaemonError
 from daemon.handlers import Handlers
 from daemon.memory.agent_graph import AgentGraphProjection
 from daemon.memory.context_sync import ContextSync, Projection
@@ -36,6 +34,7 @@ from daemon.memory.user_graph import UserGraphProjection
 from daemon.metrics import Metrics
 from daemon.models import Models
 from daemon.orchestrator import Orchestrator
+from daemon.ownership import sole_owner
 from daemon.previews import Previews
 from daemon.server import Server, check_address
 from daemon.turns import Turns
@@ -78,9 +77,8 @@ async def running(settings: Settings, tell: Tell = lambda _line: None) -> AsyncI
     """The whole daemon, ready to serve inside the block and stopped after it."""
     began = perf_counter()
     async with AsyncExitStack() as stack:
-        for folder in (settings.home, settings.runtime_dir):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        stack.enter_context(_sole_owner(settings))
+        settings.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        stack.enter_context(sole_owner(settings.home))
         check_address(settings.server_uri)  # before anything that takes time
 
         metrics = Metrics()
@@ -122,7 +120,10 @@ async def running(settings: Settings, tell: Tell = lambda _line: None) -> AsyncI
 
         orchestrator = Orchestrator(runtime, settings.turn.deadline_s)
         directory = Directory()
-        turns = Turns(settings, orchestrator, journal, metrics, directory)
+        memory = Memory(stores, locate, directory)
+        stack.callback(memory.close)
+        spoken_of = partial(memory.spoken_of, count=settings.turn.remembered_names, within_s=settings.turn.remembered_s)
+        turns = Turns(settings, orchestrator, journal, metrics, spoken_of)
         projections: dict[GraphName, Projection] = {
             "user": UserGraphProjection(doubt_margin=settings.memory.doubt_margin, directory=directory),
             "agent": AgentGraphProjection(settings.turn.session_idle_s),
@@ -131,7 +132,6 @@ async def running(settings: Settings, tell: Tell = lambda _line: None) -> AsyncI
             journal, stores, projections, settings.sync, turns.complete, lambda *stored: handlers.on_stored(*stored)
         )
         previews = Previews(settings, orchestrator, turns.conversations, metrics)
-        memory = Memory(stores, locate, directory)
         handlers = Handlers(settings, turns, previews, journal, sync, memory, models, runtime, metrics)
         handlers.metrics_url = metrics_url
         sync.start()
@@ -146,8 +146,7 @@ async def running(settings: Settings, tell: Tell = lambda _line: None) -> AsyncI
         await sync.tried(GRAPH_OPEN_S)
         observing = asyncio.create_task(_observe(runtime, sync, metrics, handlers.fail))
         stack.callback(observing.cancel)
-        learning = asyncio.create_task(_learn_names(memory, settings.user))
-        stack.callback(learning.cancel)
+        memory.learn_names(settings.user)
         tell(f"shoal ready: {settings.server_uri} in {perf_counter() - began:.1f} s, metrics {metrics_url or 'off'}")
         yield handlers
 
@@ -193,33 +192,9 @@ async def _start_embedded(embedded: EmbeddedGraph | None, tell: Tell) -> None:
         tell(f"shoal graph: down, turns wait in the journal ({error})")
 
 
-async def _learn_names(memory: Memory, user: str) -> None:
-    try:
-        await memory.learn_names(user)
-    except DaemonError as error:
-        log.info("names_not_read", error=error.code)  # the first question reads them
-
-
 async def _stop_sync(sync: ContextSync, drain_timeout_s: float) -> None:
     await sync.drain(drain_timeout_s)
     await sync.stop()
-
-
-@contextlib.contextmanager
-def _sole_owner(settings: Settings) -> Iterator[None]:
-    """Hold the data folder: two daemons on one journal would each believe in their own cursor. Raises: HomeInUse."""
-    path = settings.home / "daemon.lock"
-    with path.open("a+") as lock:
-        path.chmod(0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise HomeInUse(f"a daemon (pid {lock.read().strip() or 'unknown'}) works on {settings.home}") from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
 
 
 def _on_signals(stopping: asyncio.Event) -> None:

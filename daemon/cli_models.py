@@ -1,6 +1,6 @@
 """`shoal models`: the registry from the command line.
 
-A running daemon is told to swap; without one the pointer alone moves.
+A running daemon is told to swap; where none owns the data folder the pointer alone moves.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import typer
 from config.settings import Settings
 from daemon import show
 from daemon.client import Client
-from daemon.errors import DaemonUnreachable
+from daemon.errors import NobodyListens
 from daemon.models import whoami
+from daemon.ownership import sole_owner
 from daemon.protocol import ActivateModel, ModelActivated, RollbackModel
 from registry.active import CHANGE, ActivePointers
 from registry.bundled import register_bundled
@@ -121,7 +122,7 @@ def verify(context: typer.Context, version: Annotated[str, typer.Argument(help="
             show.console().print(f"{name}: whole")
         except RegistryError as error:
             damaged.append(name)
-            show.console().print(f"{name}: {error} [{error.code}]", style="red", markup=False)
+            show.console().print(f"{name}: {error} [{error.code}]", style="red")
     if damaged:
         raise typer.Exit(1)
 
@@ -158,14 +159,19 @@ def _online_or(
 ) -> ModelActivated:
     settings: Settings = context.obj.settings
 
+    # Every small model that runs on the version may take its whole time to load, and again to go back.
+    timeout_s = 30 + 2 * sum(slm.load_timeout_s for slm in settings.slm.values())
+
     async def converse() -> ModelActivated:
-        async with Client(settings.server_uri, settings.server) as client:
+        async with Client(settings.server_uri, settings.server, timeout_s) as client:
             return await ask(client)
 
     try:
         return asyncio.run(converse())
-    except DaemonUnreachable:
-        return offline()
+    except NobodyListens:
+        # One that is only just starting, or stopping, has chosen its versions and must not be passed by.
+        with sole_owner(settings.home):
+            return offline()
 
 
 def _told(reply: ModelActivated) -> None:

@@ -21,7 +21,8 @@ def start(settings: Settings, arguments: Sequence[str]) -> str:
     """Start `shoal start` in a session of its own; returns its ready line.
 
     Raises:
-        DaemonError: it ended before it was ready, or was not ready in time; the text holds the end of its log.
+        DaemonError: it ended before it was ready (the text holds the end of its log), or it is not ready in time and
+            goes on starting.
     """
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     log_path = settings.home / "daemon.log"
@@ -48,7 +49,7 @@ def start(settings: Settings, arguments: Sequence[str]) -> str:
         if process.poll() is not None:
             raise DaemonError("it did not start:\n" + "\n".join(lines[-12:]))
         time.sleep(POLL_S)
-    raise DaemonError(f"not ready after {START_TIMEOUT_S:g} s; its log is {log_path}")
+    raise DaemonError(f"not ready after {START_TIMEOUT_S:g} s; it goes on starting (pid {process.pid}), see {log_path}")
 
 
 def wait_gone(pid: int, timeout_s: float) -> bool:

@@ -105,9 +105,13 @@ class PlanError(DaemonError):
 
 
 class DaemonUnreachable(DaemonError):
-    """No daemon answers at the socket."""
+    """No daemon answers at the socket: there is none, it left, or it takes too long."""
 
     code = "daemon_unreachable"
+
+
+class NobodyListens(DaemonUnreachable):
+    """Nothing takes connections at the socket."""
 
 
 # --- memory -------------------------------------------------------------------------------------

@@ -120,8 +120,9 @@ class Handlers:
             reply = (await self._by_type[event.type](request)).event()
             return with_id(reply, request.id)
         if event.type == Watch.TYPE:
+            request = parse(Watch, event)
             connection.watching = True
-            return with_id(Watching().event(), parse(Watch, event).id)
+            return with_id(Watching().event(), request.id)
         return await self._wyoming(event, connection)
 
     def fail(self, error: Exception) -> None:
@@ -133,8 +134,8 @@ class Handlers:
 
     async def _ingest(self, message: Ingest) -> Ingested:
         reply = await self._turns.ingest(message)
-        shown = {"understood": {**reply.understood, "text": message.text}}
-        self.publish(lambda: reply.model_copy(update=shown).event())
+        if not reply.repeated:
+            self.publish(reply.event)
         if message.wait == "stored":
             stored = await self._journal.wait_stored(reply.seq, message.wait_timeout_s)
             reply = reply.model_copy(update={"stored": dict(stored)})
@@ -169,11 +170,13 @@ class Handlers:
         if message.scope != "everything" and not message.name:
             raise ProtocolError(f"forget: `name` says which {message.scope}")
         user = message.user or self._settings.user
-        entry = await self._journal.append(ForgetRecord(user, message.scope, message.name))
-        if message.scope != "entity":
-            self._turns.conversations.forget(user, message.name if message.scope == "session" else None)
+        names = await self._memory.names_of(user, message.name) if message.scope == "entity" else None
+        entry = await self._journal.append(ForgetRecord(user, message.scope, message.name, names or ()))
+        session = message.name if message.scope == "session" else None
+        self._turns.conversations.forget(user, session)
         stored = await self._journal.wait_stored(entry.seq, FORGET_TIMEOUT_S)
-        return Forgotten(seq=entry.seq, stored=dict(stored))
+        self._turns.conversations.forget(user, session)  # one begun meanwhile may remember
+        return Forgotten(seq=entry.seq, stored=dict(stored), names=None if names is None else list(names))
 
     async def _inspect_queue(self, _message: InspectQueue) -> Queue:
         letters = [

@@ -47,7 +47,7 @@ class Models:
             try:
                 await asyncio.to_thread(self._active.activate, version, who=who, why=why)
             except RegistryError:
-                await self._swap(name, before or version, version)
+                await self._back(name, before, version)
                 raise
             return before
 
@@ -63,7 +63,7 @@ class Models:
             try:
                 now = await asyncio.to_thread(self._active.rollback, name, to=target, who=who, why=why)
             except RegistryError:
-                await self._swap(name, before or target, target)
+                await self._back(name, before, target)
                 raise
             return now, before
 
@@ -72,6 +72,10 @@ class Models:
             return self._active.current(name)
         except RegistryError:
             return None
+
+    async def _back(self, name: str, before: str | None, version: str) -> None:
+        if before is not None:
+            await self._swap(name, before, version)
 
     async def _swap(self, name: str, version: str, before: str | None) -> None:
         """Swap every small model that runs on this registry entry; all or none."""

@@ -87,7 +87,7 @@ class Previews:
             text=text,
             said_at=time.time(),
             context=conversation.context if conversation else (),
-            known=conversation.known if conversation else (),
+            known=self._conversations.known(user, conversation),
             complete=False,
         )
 

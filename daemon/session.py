@@ -15,13 +15,11 @@ KNOWN_ENTITIES = 32
 class Conversation:
     """One session of one user. `lock` keeps its turns in the order in which they came."""
 
-    def __init__(self, context_turns: int, remembered: Iterable[KnownEntity] = ()) -> None:
-        """`remembered` are entities of earlier sessions, latest first."""
+    def __init__(self, context_turns: int) -> None:
         self.lock = asyncio.Lock()
         self.last_at = 0.0
         self._turns: deque[Utterance] = deque(maxlen=context_turns)
         self._known: OrderedDict[str, KnownEntity] = OrderedDict()
-        self._name(reversed(list(remembered)))
 
     @property
     def context(self) -> tuple[Utterance, ...]:
@@ -30,15 +28,12 @@ class Conversation:
 
     @property
     def known(self) -> tuple[KnownEntity, ...]:
-        """Entities named in the session, latest first, and after them what is remembered of earlier ones."""
+        """Entities named in the session, latest first."""
         return tuple(reversed(self._known.values()))
 
     def add(self, utterance: Utterance, named: Iterable[KnownEntity]) -> None:
         """Remember an accepted turn."""
         self._turns.append(utterance)
-        self._name(named)
-
-    def _name(self, named: Iterable[KnownEntity]) -> None:
         for entity in named:
             key = entity.name.casefold()
             self._known[key] = entity
@@ -51,12 +46,12 @@ class Conversations:
     """Every session that had a turn within `idle_s` seconds; the rest are let go."""
 
     def __init__(
-        self, context_turns: int, idle_s: float, remembered: Callable[[str], Iterable[KnownEntity]] = lambda _user: ()
+        self, context_turns: int, idle_s: float, spoken_of: Callable[[str], Iterable[KnownEntity]] = lambda _user: ()
     ) -> None:
-        """`remembered` gives a user's entities of earlier sessions that a new one's pronouns may mean, latest first."""
+        """`spoken_of` gives those that a user's earlier sessions spoke of, latest first."""
         self._context_turns = context_turns
         self._idle_s = idle_s
-        self._remembered = remembered
+        self._spoken_of = spoken_of
         self._open: OrderedDict[tuple[str, str], Conversation] = OrderedDict()
 
     def __len__(self) -> int:
@@ -66,12 +61,14 @@ class Conversations:
         """The session's conversation, a new one after a long silence. `now` is monotonic, in seconds."""
         self._expire(now)
         key = (user, session)
-        conversation = self._open.get(key)
-        if conversation is None:
-            conversation = self._open[key] = Conversation(self._context_turns, self._remembered(user))
+        conversation = self._open.setdefault(key, Conversation(self._context_turns))
         conversation.last_at = now
         self._open.move_to_end(key)
         return conversation
+
+    def known(self, user: str, conversation: Conversation | None) -> tuple[KnownEntity, ...]:
+        """Whom pronouns may mean: those named in the conversation; while nobody was, those of earlier ones."""
+        return (conversation.known if conversation else ()) or tuple(self._spoken_of(user))
 
     def peek(self, user: str, session: str, now: float) -> Conversation | None:
         """The session's conversation as it stands, None where none goes on. It is not kept open by this."""

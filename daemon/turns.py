@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from time import perf_counter
 
 from actors.errors import ActorError, SlmDisabled
 from actors.messages import AGENT, Classification, Extraction, KnownEntity, Turn, Utterance
 from config.settings import Settings
-from daemon.memory.directory import Directory
 from daemon.memory.journal import Journal
 from daemon.memory.records import TurnRecord
 from daemon.memory.statements import build, shipped_schema
@@ -34,23 +33,23 @@ class Turns:
         orchestrator: Orchestrator,
         journal: Journal,
         metrics: Metrics,
-        directory: Directory | None = None,
+        spoken_of: Callable[[str], Iterable[KnownEntity]] = lambda _user: (),
     ) -> None:
-        """`directory` knows who was spoken of in earlier sessions."""
+        """`spoken_of` gives those that a user's earlier sessions spoke of, latest first."""
         self._settings = settings
         self._orchestrator = orchestrator
         self._journal = journal
         self._metrics = metrics
         self._plan = make_plan("text", settings.slm)
-        self._directory = directory or Directory()
-        self.conversations = Conversations(settings.turn.context_turns, settings.turn.session_idle_s, self._spoken_of)
+        self.conversations = Conversations(settings.turn.context_turns, settings.turn.session_idle_s, spoken_of)
 
     async def ingest(self, message: Ingest) -> Ingested:
         """Understand a turn and journal it. One that is sent again gets the receipt that it had, and is no other turn.
 
         Raises:
             ProtocolError: the text is empty, too long or not UTF-8.
-            JournalFull, JournalCorrupt, Backpressure: it was not accepted.
+            TurnIdReused: another text has this id.
+            JournalFull, JournalCorrupt, JournalUnavailable, RecordRejected, Backpressure: it was not accepted.
         """
         started = perf_counter()
         turn_text = clean_text(message.text, self._settings.server.max_text_bytes)
@@ -65,7 +64,7 @@ class Turns:
                 text=turn_text,
                 said_at=time.time() if message.said_at is None else message.said_at,
                 context=conversation.context,
-                known=conversation.known,
+                known=self.conversations.known(user, conversation),
             )
             # The agent's own words are kept, not believed: no small model runs on them.
             plan = Plan(()) if turn.speaker == AGENT else self._plan
@@ -92,7 +91,8 @@ class Turns:
             turn_id=turn.id,
             seq=entry.seq,
             session=turn.session,
-            understood=tell(understanding.answers, record.statements, shipped_schema()),
+            understood={**tell(understanding.answers, record.statements, shipped_schema()), "text": turn.text},
+            repeated=entry.repeated,
             missing=dict(understanding.missing),
             models=dict(record.models),
             stages_ms={stage: round(spent_s * 1000, 3) for stage, spent_s in stages_s.items()}
@@ -117,11 +117,6 @@ class Turns:
             models=_who_answered({**record.models, EXTRACTOR: answer.model}, extraction),
             missing=tuple(slm for slm in record.missing if slm != EXTRACTOR),
         )
-
-    def _spoken_of(self, user: str) -> Iterable[KnownEntity]:
-        turn = self._settings.turn
-        lately = self._directory.lately(user, turn.remembered_names, time.time() - turn.remembered_s)
-        return [KnownEntity(str(node.properties["name"]), str(node.properties["type"])) for node in lately]
 
     def _measure(self, understanding: Understanding, stages_s: dict[str, float]) -> None:
         metrics = self._metrics

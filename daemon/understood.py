@@ -123,7 +123,7 @@ class Stated(TypedDict):
 class Understood(TypedDict):
     """All that was understood. Further small models appear under their names.
 
-    `text` is told to those who watch, and of turns that go on.
+    `text` is the turn as it was read: what offsets count in.
     """
 
     statements: list[Stated]

@@ -130,9 +130,13 @@ class Directory:
             self._users[user] = found
         return found
 
+    def knows(self, user: str) -> bool:
+        """Whether a user's names have been read."""
+        return user in self._users
+
     def lately(self, user: str, count: int, since: float) -> list[Node]:
-        """See `Names.lately`. Nothing is read for it: none are told of a user whose names nobody has asked for."""
-        return self._users[user].lately(count, since) if user in self._users else []
+        """See `Names.lately`. None are told where `knows` is false: nothing is read for it."""
+        return self._users[user].lately(count, since) if self.knows(user) else []
 
     def committed(self, writes: Writes) -> None:
         """The graph holds these now."""

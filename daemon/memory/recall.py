@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from daemon.errors import GraphUnavailable
+import structlog
+
+from actors.messages import KnownEntity
+from daemon.errors import DaemonError, GraphRefused, GraphUnavailable
 from daemon.memory.directory import Directory, Names, texts
 from daemon.memory.facts import ASSERTED, CORRECTED, ENDED, NEGATED, SUPERSEDED, UNCERTAIN
 from daemon.memory.graph import GraphStore, Target
 from daemon.memory.graph_transaction import GraphTransaction
-from daemon.memory.records import Edge, GraphName, Node
+from daemon.memory.possession import plain_noun
+from daemon.memory.records import SHOWN_ROLES, Edge, GraphName, Node
+from daemon.memory.resolution import role_id
 from daemon.memory.rows import UTTERANCE, fact_type_and_id
+from daemon.memory.spelling import name_key
+
+log = structlog.get_logger(__name__)
 
 OPEN = (ASSERTED, UNCERTAIN)
 """Statuses of facts that still hold; the others tell what once was, or was taken back."""
@@ -35,6 +45,12 @@ class Memory:
         self._stores = stores
         self._locate = locate
         self._directory = directory
+        self._learning: dict[str, asyncio.Task[None]] = {}
+
+    def close(self) -> None:
+        """Read no more names."""
+        for task in self._learning.values():
+            task.cancel()
 
     def where(self, graph: GraphName) -> str:
         """The graph's address, without its password; "" while an embedded one is down."""
@@ -44,9 +60,27 @@ class Memory:
             return ""
         return f"{target.uri}/{target.database}".rstrip("/")
 
-    async def learn_names(self, user: str) -> None:
-        """Read a user's names before somebody asks: the first question would wait for them."""
-        await self._stores["user"].read(lambda tx: self._directory.names(tx, user))
+    def learn_names(self, user: str) -> None:
+        """Read a user's names in the background, before somebody who asks would have to wait for them."""
+        if user not in self._learning:
+            task = self._learning[user] = asyncio.create_task(self._learn(user))
+            task.add_done_callback(lambda _: self._learning.pop(user, None))
+
+    async def _learn(self, user: str) -> None:
+        try:
+            await self._stores["user"].read(lambda tx: self._directory.names(tx, user))
+        except DaemonError as error:
+            log.info("names_not_read", error=error.code)
+
+    def spoken_of(self, user: str, *, count: int, within_s: float) -> list[KnownEntity]:
+        """Up to `count` entities that were spoken of within the last seconds, latest first.
+
+        Nothing is waited for: where the user's names are not read yet, there is none, and they are read for later.
+        """
+        if count and not self._directory.knows(user):
+            self.learn_names(user)
+        lately = self._directory.lately(user, count, time.time() - within_s)
+        return [KnownEntity(str(node.properties["name"]), str(node.properties["type"])) for node in lately]
 
     async def facts(self, user: str, name: str = "", *, closed: bool = True, limit: int = 200) -> list[dict[str, Any]]:
         """The `limit` facts said last about an entity (by name, alias, or "me"), or of all of a user's.
@@ -64,6 +98,19 @@ class Memory:
             return [_fact(edge, names, said) for edge in edges]
 
         return await self._stores["user"].read(read)
+
+    async def names_of(self, user: str, name: str) -> tuple[str, ...] | None:
+        """Every name of those whom a person means by this one, in either graph and in the user's own words.
+
+        None while the user graph does not answer.
+        """
+        try:
+            names = await self._stores["user"].read(lambda tx: self._directory.names(tx, user))
+        except (GraphUnavailable, GraphRefused):
+            return None
+        meant = _tied(names, user, name) or names.named(name.replace("'s ", "’s "))
+        found = [node for node in meant if node.properties.get("role") not in SHOWN_ROLES]
+        return tuple(dict.fromkeys(each for node in found for each in _every_name(names, node) if each))
 
     async def agent_nodes(self, user: str, *, limit: int = 200) -> list[dict[str, Any]]:
         """What the agent graph holds of a user: up to `limit` episodes, topics, preferences, corrections, the most
@@ -121,6 +168,42 @@ class Memory:
                 if len(found) >= limit:
                     return sorted(found.values(), key=_lately)[:limit], read
         return (sorted(found.values(), key=_lately), read) if oldest == 0 else None
+
+
+def _tied(names: Names, user: str, name: str) -> list[Node]:
+    """The entities that a name means where spelling and accents are no matter, and the user's "sister"."""
+    key, noun = name_key(name), plain_noun(name.casefold().removeprefix("my ").removeprefix("your ").strip())
+    mine = role_id(user, "user")
+    return [
+        node
+        for node in names
+        if key in map(name_key, _own(node))
+        or (node.properties.get("owner") == mine and noun in map(plain_noun, texts(node.properties.get("nominals"))))
+    ]
+
+
+def _every_name(names: Names, node: Node) -> list[str]:
+    # A bare noun is no name: by "wife" one would mean one's own.
+    shown, own = names.shown(node), _own(node)
+    return [*(own if shown == own[0] else own[1:]), shown, *_descriptions(names, node)]
+
+
+def _descriptions(names: Names, node: Node) -> list[str]:
+    """What it is called as somebody's: "the user's sister" in the agent graph, "my sister" by the user."""
+    owner_id = str(node.properties.get("owner") or "")
+    if owner_id not in names:
+        return []
+    owner = names[owner_id]
+    if owner.properties.get("role") == "user":
+        whose = ["my", "the user's"]
+    else:
+        described = names.shown(owner) != _own(owner)[0]
+        whose = [f"{name}'s" for name in (_descriptions(names, owner) if described else _own(owner))]
+    return [f"{each} {noun}" for each in whose for noun in texts(node.properties.get("nominals"))]
+
+
+def _own(node: Node) -> list[str]:
+    return [str(node.properties.get("name", "")), *texts(node.properties.get("aliases"))]
 
 
 def _by_type(refs: Collection[str]) -> dict[str, list[str]]:

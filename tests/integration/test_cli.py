@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -12,12 +13,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import psutil
 import pytest
 
 from config.schema import load_schema
+from daemon.ownership import sole_owner
 from daemon.protocol import Ingested, Recalled, Status, ingested_schema
 from tests.integration.conversation import say
 from tests.integration.daemon_process import daemon
@@ -270,6 +273,28 @@ def test_models_are_listed_shown_and_verified(shell: Shell) -> None:
         assert f"[{code}]" in told.err
 
 
+def test_no_version_is_activated_behind_the_back_of_a_daemon(idle: Shell) -> None:
+    listed = idle.ok("models", "list", "--json").json
+    other = next(f"{m['name']}@{m['version']}" for m in listed if m["name"] == "classifier" and not m["active"])
+
+    def told() -> Told:
+        return idle("models", "activate", other)
+
+    with sole_owner(idle.folder / "home"):  # one that is starting
+        assert "[home_in_use]" in told().err
+    (idle.folder / "run").mkdir(mode=0o700, exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(idle.folder / "run" / "shoal.sock"))
+        listening.listen()
+        closing = Thread(target=lambda: listening.accept()[0].close())  # one whose reply is lost
+        closing.start()
+        assert told().code == UNREACHABLE
+        closing.join()
+    (idle.folder / "run" / "shoal.sock").unlink()
+    assert idle.ok("models", "list", "--json").json == listed
+    assert told().code == 0
+
+
 # --- settings and usage -----------------------------------------------------------------------------
 
 
@@ -314,6 +339,13 @@ def test_wrong_usage_is_told_apart(idle: Shell) -> None:
         told = idle(*arguments)
         assert told.code == USAGE
         assert "Usage" in told.err
+
+
+@pytest.mark.parametrize("arguments", [["queue", "retry", "0", "user"], ["say", "hello", "--session", ""]])
+def test_a_request_that_cannot_be_meant_is_told_apart(idle: Shell, arguments: list[str]) -> None:
+    told = idle(*arguments)
+    assert told.code == USAGE
+    assert told.err.startswith("shoal: ")
 
 
 def test_help_lists_every_command(idle: Shell) -> None:

@@ -31,18 +31,16 @@ def test_known_entities_are_bounded() -> None:
     assert conversation.known[-1].name == "n5"
 
 
-def test_a_new_session_remembers_those_of_earlier_ones_behind_its_own() -> None:
-    remembered = {"me": [KnownEntity("Tom", "PERSON"), KnownEntity("Rex", "ANIMAL")]}
-    conversations = Conversations(4, 10, lambda user: remembered.get(user, []))
+def test_while_nobody_was_named_those_of_earlier_sessions_are_known() -> None:
+    spoken_of = {"me": [KnownEntity("Tom", "PERSON"), KnownEntity("Rex", "ANIMAL")]}
+    conversations = Conversations(4, 10, lambda user: spoken_of.get(user, []))
     conversation = conversations.get("me", "s", now=0)
+    emma = KnownEntity("Emma", "PERSON")
 
-    assert [entity.name for entity in conversation.known] == ["Tom", "Rex"]
-    conversation.add(Utterance("user", "…"), [KnownEntity("Emma", "PERSON")])
-    remembered["me"] = [KnownEntity("Ana", "PERSON")]
-
-    assert [entity.name for entity in conversations.get("me", "s", now=1).known] == ["Emma", "Tom", "Rex"]
-    assert [entity.name for entity in conversations.get("me", "t", now=1).known] == ["Ana"]
-    assert conversations.get("you", "s", now=1).known == ()
+    assert conversations.known("me", None) == conversations.known("me", conversation) == tuple(spoken_of["me"])
+    assert conversations.known("you", None) == ()
+    conversation.add(Utterance("user", "…"), [emma])
+    assert conversations.known("me", conversation) == (emma,)
 
 
 def test_users_and_sessions_are_apart() -> None:

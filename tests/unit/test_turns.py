@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from actors.local_runtime import LocalRuntime
+from actors.messages import KnownEntity
 from config.settings import Settings, load_settings
 from daemon.errors import TurnIdReused
 from daemon.memory.journal import Journal
@@ -38,9 +39,11 @@ def turns(settings: Settings, journal: Journal) -> Turns:
     return _turns(settings, journal)
 
 
-def _turns(settings: Settings, journal: Journal) -> Turns:
+def _turns(
+    settings: Settings, journal: Journal, spoken_of: Callable[[str], list[KnownEntity]] = lambda _user: []
+) -> Turns:
     runtime = LocalRuntime(settings, settings.registry_root)
-    return Turns(settings, Orchestrator(runtime, settings.turn.deadline_s), journal, Metrics())
+    return Turns(settings, Orchestrator(runtime, settings.turn.deadline_s), journal, Metrics(), spoken_of)
 
 
 async def _contexts(journal: Journal) -> dict[str, list[str]]:
@@ -54,6 +57,7 @@ async def test_a_turn_sent_again_has_its_receipt_and_joins_the_context_once(turn
     again = await turns.ingest(Ingest(text="Emma has a dog.", turn_id="a", session="s"))
     await turns.ingest(Ingest(text="He barks.", turn_id="c", session="s"))
     assert (again.seq, again.turn_id) == (first.seq, "a") != (other.seq, "a")
+    assert (first.repeated, again.repeated) == (False, True)
     assert await _contexts(journal) == {
         "a": [],
         "b": ["Emma has a dog."],
@@ -77,3 +81,19 @@ async def test_an_id_used_for_other_words_is_refused_and_leaves_no_trace(turns: 
         await turns.ingest(Ingest(text="Emma has a cat.", turn_id="a", session="s"))
     await turns.ingest(Ingest(text="He barks.", turn_id="b", session="s"))
     assert (await _contexts(journal))["b"] == ["Emma has a dog."]
+
+
+async def test_pronouns_may_mean_those_of_earlier_sessions_while_nobody_was_named(
+    settings: Settings, journal: Journal
+) -> None:
+    emma = KnownEntity("Emma", "PERSON")
+    turns = _turns(settings, journal, lambda user: [emma] if user == "me" else [])
+    await turns.ingest(Ingest(text="She moved to Porto.", turn_id="mine", session="s"))
+    await turns.ingest(Ingest(text="She moved to Porto.", turn_id="hers", session="s", user="ana"))
+    records = [entry.record for entry in await journal.entries(0, 100, "user")]
+    assert {r.turn.id: r.turn.known for r in records if isinstance(r, TurnRecord)} == {"mine": (emma,), "hers": ()}
+
+
+async def test_offsets_count_in_the_text_that_the_reply_tells(turns: Turns) -> None:
+    reply = await turns.ingest(Ingest(text=" \u0007My sister Emma ", session="s"))
+    assert reply.understood["text"] == "My sister Emma"
