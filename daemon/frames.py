@@ -60,6 +60,7 @@ class FrameReader:
                 raise MalformedFrame("`data` is no JSON object")
             if data_bytes:
                 data = data | _parse("data", data_bytes)
+            _spell(data)
         except ProtocolError as error:
             raise recoverable(error) from None
         return Event(type=kind, data=data, payload=payload or None)
@@ -88,6 +89,14 @@ def recoverable(error: ProtocolError) -> ProtocolError:
     """Mark an error after which the stream stands at the next frame."""
     error.recoverable = True
     return error
+
+
+def _spell(data: dict[str, Any]) -> None:
+    """Refuse what no reply could repeat: JSON can escape half of a surrogate pair."""
+    try:
+        json.dumps(data, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise NotUtf8("`data` holds half of a surrogate pair") from None
 
 
 def _parse(part: str, raw: bytes) -> dict[str, Any]:

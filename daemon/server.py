@@ -184,6 +184,7 @@ class Server:
                     await _all(under_way)
                     await self._refuse(connection, error)
                     if error.recoverable:
+                        connection.dictation = None  # it may have been a chunk: a turn with a hole must not be ingested
                         continue
                     return
                 if event is None:

@@ -28,7 +28,8 @@ PIPED_WIDTH = 160
 
 def console(*, stderr: bool = False) -> Console:
     """A console as wide as the person's terminal, and wide enough for whole rows in a pipe."""
-    made = Console(stderr=stderr, highlight=False)
+    # What was said is no markup, whatever brackets and colons it holds.
+    made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not made.is_terminal:
         made.width = PIPED_WIDTH
     return made

@@ -83,6 +83,8 @@ async def test_after_a_broken_frame_the_client_hears_why_and_is_let_go(
         (b'{"type": "ingest", "data": 5}\n', "malformed_frame"),
         (b'{"type": "no-such-thing"}\n', "unknown_type"),
         (b'{"type": "pong"}\n', "unknown_type"),
+        (b'{"type": "ping", "data": {"text": "\\ud83d"}}\n', "not_utf8"),
+        (b'{"type": "watch", "data": {"id": "1", "all": true}}\n', "bad_request"),
     ],
 )
 async def test_after_a_whole_frame_with_bad_contents_the_connection_lives(

@@ -102,7 +102,7 @@ async def test_bad_frames_are_told_apart_and_end_the_connection(raw: bytes, erro
     assert not caught.value.recoverable
 
 
-@pytest.mark.parametrize("body", [b"nonsense", b"[1]", b"\xff\xfe", b"[" * 50_000])
+@pytest.mark.parametrize("body", [b"nonsense", b"[1]", b"\xff\xfe", b"[" * 50_000, b'{"id": "\\ud83d"}'])
 async def test_a_bad_body_of_known_length_leaves_the_stream_at_the_next_frame(body: bytes) -> None:
     raw = json.dumps({"type": "ingest", "data_length": len(body)}).encode() + b"\n" + body + b'{"type": "ping"}\n'
     reader = reader_of(raw)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import socket
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,6 +14,7 @@ from wyoming.event import Event, async_write_event
 
 from config.settings import ServerSettings, load_settings
 from daemon.client import Client, RequestFailed
+from daemon.dictation import Dictation
 from daemon.errors import DaemonUnreachable, SocketInUse, SocketPathTooLong, TextTooLong
 from daemon.frames import FrameReader
 from daemon.metrics import Metrics
@@ -165,6 +167,18 @@ async def test_an_error_repeats_the_id_and_leaves_the_connection_usable(path: Pa
             assert caught.value.code == code
             assert "fault of ours" not in str(caught.value)
         assert (await connected.exchange(Event("hello"))).type == "echo"
+
+
+async def test_a_refused_frame_ends_what_was_being_dictated(path: Path) -> None:
+    async def dictate(event: Event, connection: Connection) -> Event:
+        if event.type == "begin":
+            connection.dictation = Dictation({})
+        return Event("going-on" if connection.dictation else "nothing")
+
+    async with serving(path, dictate):
+        chunk = b'{"type": "transcript-chunk", "data_length": 15}\n{"text": "\xff\xff\xff"}'
+        received = await raw(path, b'{"type": "begin"}\n{"type": "ask"}\n' + chunk + b'{"type": "ask"}\n')
+    assert re.findall(rb'"type": ?"([a-z-]+)"', received) == [b"going-on", b"going-on", b"error", b"nothing"]
 
 
 async def test_one_client_too_many_is_told_so(path: Path) -> None:

@@ -55,6 +55,15 @@ def test_a_turn_shows_what_was_said_how_surely_and_what_is_missing() -> None:
     assert "receipt 7 in 8.2 ms" in shown
 
 
+def test_brackets_and_colons_are_shown_as_they_were_said(capsys: pytest.CaptureFixture[str]) -> None:
+    said = "[laughter] stop it[/b] :dog: [/INST]"
+    fact = {"subject": "Ana", "predicate": "likes", "object": "dogs", "status": "asserted", "said_as": said}
+
+    show.console().print(show.facts([fact], 1))
+
+    assert said in capsys.readouterr().out
+
+
 def test_a_time_that_is_no_date_is_shown_as_it_was_said() -> None:
     statement = {
         "subject": side("Jonas"), "predicate": "lives_in", "object": side("Vienna"), "status": "asserted",
