@@ -106,11 +106,11 @@ async def test_what_is_recalled_of_a_name_is_all_that_touches_it(shoal: DaemonPr
     assert others == [], "nobody's memory is another's"
 
 
-async def test_a_session_remembers_who_she_is_and_another_does_not(shoal: DaemonProcess) -> None:
+async def test_a_session_remembers_who_she_is_and_another_users_does_not(shoal: DaemonProcess) -> None:
     async with shoal.client() as client:
         await say(client, "My sister Emma lives in Lisbon.", user="pronouns", session="one")
         here = await say(client, "She moved to Porto last week.", user="pronouns", session="one")
-        elsewhere = await say(client, "She moved to Porto last week.", user="pronouns", session="two")
+        elsewhere = await say(client, "She moved to Porto last week.", user="other pronouns", session="one")
         await stored(client, elsewhere.seq)
         emma = await recall(client, "pronouns", "Emma")
     subjects = [
