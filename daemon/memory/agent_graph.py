@@ -30,8 +30,6 @@ KINDS = (SESSION, EPISODE, TOPIC, PREFERENCE, CORRECTION)
 STANCES = {"likes": "taste", "dislikes": "taste", "wants": "wish"}
 """The predicates that tell a preference; of two of one sort about one thing the later holds."""
 
-_ROLES = {"user": "the user", GROUP: "the user and others", "agent": "the agent"}
-
 Row = dict[str, Any]
 
 
@@ -307,15 +305,17 @@ async def _forget_session(draft: Draft, record: ForgetRecord) -> None:
 
 
 async def _forget_entity(draft: Draft, record: ForgetRecord) -> None:
-    """Topics and preferences of that name, or of what is only theirs, and corrections that speak of it."""
-    key, theirs = name_key(record.name), f"{record.name.casefold()}'s "
-    keys = {key, name_key(f"the user's {record.name}"), name_key(f"the user's {record.name.removeprefix('my ')}")}
+    """Topics and preferences of its names, or of what is only theirs, and corrections that speak of it."""
+    names = (record.name, *record.names)
+    keys = {name_key(name) for name in names}
+    keys |= {name_key(f"the user's {record.name}"), name_key(f"the user's {record.name.removeprefix('my ')}")}
+    theirs = tuple(f"{name.casefold()}'s " for name in names)
     for kind, property_ in ((TOPIC, "name"), (PREFERENCE, "about")):
         for node in await draft.nodes(kind, user=record.user):
             name = str(node.properties[property_])
             if name_key(name) in keys or name.casefold().startswith(theirs):
                 draft.delete_node(node.id)
-    word = re.compile(rf"(?<!\w){re.escape(record.name)}(?!\w)", re.IGNORECASE)
+    word = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, names))})(?!\w)", re.IGNORECASE)
     for node in await draft.nodes(CORRECTION, user=record.user):
         if word.search(f"{node.properties['wrong']} {node.properties['right']}"):
             draft.delete_node(node.id)

@@ -22,12 +22,15 @@ async def everything(draft: Draft, user: str) -> None:
             draft.delete_node(node.id)
 
 
-async def entity(draft: Draft, index: EntityIndex, name: str) -> None:
-    """Every entity of this name, those known only as theirs ("Tom's wife"), and every utterance that speaks of them.
+async def entity(draft: Draft, index: EntityIndex, name: str, names: Collection[str] = ()) -> None:
+    """Every entity of these names, those known only as theirs ("Tom's wife"), and every utterance that speaks of them.
+
+    By `name` it is whoever is meant, by `names` only who is called that.
 
     Facts about others that were learned from those utterances stay, without them.
     """
-    gone = {found.id: found for found in index.named(name) if found.role in ("", "name")}
+    meant = [*index.named(name), *(found for known in (name, *names) for found in index.called(known))]
+    gone = {found.id: found for found in meant if found.role in ("", "name")}
     todo = list(gone)
     while todo:
         for owned in index.owned_by(todo.pop()):
@@ -36,18 +39,18 @@ async def entity(draft: Draft, index: EntityIndex, name: str) -> None:
                 todo.append(owned.id)
     if not gone:
         return
-    names = {n for found in gone.values() if not found.unnamed for n in (found.name, *found.aliases)}
+    words = {n for found in gone.values() if not found.unnamed for n in (found.name, *found.aliases)}
     mentions = await draft.edges((entity_id, MENTIONS) for entity_id in gone)
     utterances = {edge.start for edge in mentions}
     for node in await draft.nodes(UTTERANCE, user=index.user):
-        if _speaks_of(str(node.properties["text"]), names):
+        if _speaks_of(str(node.properties["text"]), words):
             utterances.add(node.id)
     for entity_id in gone:
         draft.delete_node(entity_id)
         index.remove(entity_id)
     for found in list(index):
-        if set(found.aliases) & names and found.role:
-            index.drop_name(found.id, names)
+        if set(found.aliases) & words and found.role:
+            index.drop_name(found.id, words)
     for fact in await _facts_from(draft, utterances):
         if set(fact.utterances) & utterances:
             draft.put_edge(fact_edge(replace(fact, utterances=_without(fact.utterances, utterances))))

@@ -326,10 +326,14 @@ def _covers(wish: ForgetRecord, kind: str, payload: bytes) -> bool:
         return record.turn.session == wish.name
     said = [record.turn.text, *(argument.name for argument in record.mentioned)]
     said += [side.name for statement in record.statements for side in (statement.subject, statement.object)]
-    name = re.escape(wish.name.casefold())
-    # Scripts without spaces have no word's end to look for: there any occurrence counts.
-    pattern = re.compile(rf"(?<!\w){name}(?!\w)" if wish.name.isascii() else name)
-    return any(pattern.search(text.casefold()) for text in said)
+    texts = [text.casefold() for text in said]
+    for wanted in (wish.name.casefold(), *(name.casefold() for name in wish.names)):
+        name = re.escape(wanted)
+        # Scripts without spaces have no word's end to look for: there any occurrence counts.
+        pattern = re.compile(rf"(?<!\w){name}(?!\w)" if wanted.isascii() else name)
+        if any(map(pattern.search, texts)):
+            return True
+    return False
 
 
 def waiting(db: sqlite3.Connection, graph: GraphName) -> list[tuple[int, float]]:

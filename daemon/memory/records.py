@@ -61,11 +61,15 @@ class TurnRecord:
 
 @dataclass(frozen=True, slots=True)
 class ForgetRecord:
-    """A person's wish that something be gone: one entity (by name), one session, or all of a user's memory."""
+    """A person's wish that something be gone: one entity (by name), one session, or all of a user's memory.
+
+    `names` are all by which the entity is known; each graph and the journal know it by others.
+    """
 
     user: str
     scope: Literal["entity", "session", "everything"]
     name: str = ""
+    names: tuple[str, ...] = ()
 
 
 Record: TypeAlias = TurnRecord | ForgetRecord

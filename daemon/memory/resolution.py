@@ -127,6 +127,16 @@ class EntityIndex:
         owned = self._by_tie.get((role_id(self.user, "user"), plain_noun(plain)), {})
         return [self._entities[found] for found in {**self._by_name.get(name_key(name), {}), **owned}]
 
+    def called(self, name: str) -> list[Entity]:
+        """Entities of exactly this name or alias, and those known only as this: "your sister", "Tom's wife"."""
+        whose, _, noun = name.casefold().replace("’", "'").rpartition("'s ")
+        owners = [found.id for found in self.called(whose)] if whose else []
+        if not whose and noun.startswith(("my ", "your ")):
+            owners, noun = [role_id(self.user, "user")], noun.partition(" ")[2]
+        tied = [found for owner in owners for found in self._by_tie.get((owner, plain_noun(noun)), {})]
+        only = [found for found in tied if self._entities[found].unnamed]
+        return [self._entities[found] for found in {**self._by_name.get(name_key(name), {}), **dict.fromkeys(only)}]
+
     def owned_by(self, entity_id: str) -> list[Entity]:
         """Entities known only as somebody's: "Tom's wife" when asked for Tom."""
         return [entity for entity in self._entities.values() if entity.owner == entity_id and entity.unnamed]

@@ -201,7 +201,7 @@ class UserGraphProjection:
         if record.scope == "session":
             await forgetting.session(draft, index, self._schema, record.name)
         else:
-            await forgetting.entity(draft, index, record.name)
+            await forgetting.entity(draft, index, record.name, record.names)
         _write_entities(draft, index)
         index.changed.clear()
 

@@ -395,6 +395,7 @@ async def test_only_a_dead_letter_can_be_retried_or_discarded(journal: Journal) 
         (ForgetRecord("me", "everything"), ["yours"]),
         (ForgetRecord("me", "session", "s1"), ["other", "yours"]),
         (ForgetRecord("me", "entity", "rex"), ["emma", "other", "yours"]),
+        (ForgetRecord("me", "entity", "my dog", ("Rexy", "rex")), ["emma", "other", "yours"]),
         (ForgetRecord("me", "entity", "Re"), ["rex", "emma", "other", "yours"]),
     ],
 )
