@@ -201,7 +201,10 @@ class Assembler:
         spans: Sequence[TaggedSpan],
         links: Sequence[PronounLink | None],
     ) -> list[_Argument | None]:
-        """What every node stands for; None for a pronoun that means nobody known."""
+        """What every node stands for; None for a pronoun that means nobody known.
+
+        None as well for the word "speaker" and the like: by its text nobody could tell it from the role.
+        """
         mentions = self.mentions(sequence, words, spans)
         types = {mention.text: mention.type for mention in mentions}
         arguments: list[_Argument | None] = [_Argument(role, self._role_type, 1.0) for role in ROLES]
@@ -214,7 +217,8 @@ class Assembler:
                 arguments.append(_Argument(link.antecedent, types.get(link.antecedent), link.confidence))
             else:
                 arguments.append(None)
-        return arguments
+        said = (None if argument and argument.key in ROLES else argument for argument in arguments[len(ROLES) :])
+        return [*arguments[: len(ROLES)], *said]
 
     def _links(
         self, sequence: TokenSequence, words: Sequence[Word], spans: Sequence[TaggedSpan], scores: Floats

@@ -157,21 +157,22 @@ class _Reading:
         What was said in the turn, but not told as an entity, becomes one where only one type is `allowed`.
         """
         if text in ROLES:
-            return text, self._role_type
+            # Where a loudspeaker is an entity of the turn, nobody can tell which of the two is meant.
+            return None if any(mention.text == text for mention in self.mentions) else (text, self._role_type)
         for mention in self.mentions:
             if mention.text.casefold() == text.casefold():
-                return mention.text, mention.type
+                return _no_role(mention.text, mention.type)
         for link in self.links:
             if link.text.casefold() == text.casefold():
                 return link.antecedent, self._known.get(link.antecedent)
         for name, type_ in self._known.items():
             if name.casefold() == text.casefold():
-                return name, type_
+                return _no_role(name, type_)
         for said in self._before:
             for start, end in _places(text, said):
-                return said[start:end], None
+                return _no_role(said[start:end], None)
         mention_ = self._mention(text, next(iter(allowed))) if len(allowed) == 1 else None
-        return (mention_.text, mention_.type) if mention_ else None
+        return _no_role(mention_.text, mention_.type) if mention_ else None
 
     def _time(self, text: object) -> str | None:
         if not isinstance(text, str) or not text:
@@ -194,6 +195,10 @@ class _Reading:
             if all(end <= other_start or start >= other_end for other_start, other_end in taken):
                 return start, end
         return None
+
+
+def _no_role(said: str, type_: str | None) -> tuple[str, str | None] | None:
+    return None if said in ROLES else (said, type_)
 
 
 def _fits(type_: str | None, allowed: frozenset[str]) -> bool:

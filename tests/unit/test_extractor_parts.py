@@ -184,6 +184,31 @@ class TestAssembly:
         (unsure,) = ASSEMBLER.assemble(SEQUENCE, WORDS, doubted, scores, 0.0).relations
         assert unsure.confidence < sure.confidence
 
+    @pytest.mark.parametrize("earlier", ["Bea called", "A speaker broke"])
+    def test_the_word_speaker_is_not_the_one_who_speaks(self, earlier: str) -> None:
+        sequence = builder().build("Tom bought a speaker and it hums", [True], [Utterance("user", earlier)])
+        words = [word for word in sequence.words if word.source == TURN]
+        spans = [
+            TaggedSpan(0, 0, LABELS.types.index("PERSON"), 0.9),
+            TaggedSpan(3, 3, LABELS.types.index("PRODUCT"), 0.9),
+            TaggedSpan(5, 5, LABELS.pronoun, 0.9),
+        ]
+        nodes, (tom, thing, it) = 6, (3, 4, 5)
+        relation = np.full((nodes, nodes, len(LABELS.predicates)), -9, dtype=np.float32)
+        relation[tom, [thing, it], self.predicate("owns")] = 5
+        link = np.zeros((nodes, 2, len(sequence.ids)), dtype=np.float32)
+        link[it, :, next(word.first for word in sequence.words if sequence.text(word, word) == "speaker")] = 9
+        scores = PairScores(
+            relation,
+            np.zeros((nodes, nodes, len(LABELS.statuses)), dtype=np.float32),
+            np.zeros((nodes, nodes, nodes), dtype=np.float32),
+            link,
+        )
+        extraction = ASSEMBLER.assemble(sequence, words, spans, scores, 0.0)
+        assert [mention.text for mention in extraction.mentions] == ["Tom", "speaker"]
+        assert [link.antecedent for link in extraction.links] == ["speaker"]
+        assert extraction.relations == ()
+
     def test_a_pronoun_without_anyone_to_mean_is_left_out(self) -> None:
         sequence = builder().build("she waved", [], [])
         words = [word for word in sequence.words if word.source == TURN]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
@@ -113,6 +114,21 @@ def test_what_was_said_before_or_is_known_may_be_an_argument() -> None:
         answer(relations=[relation("emma", "has_pet", "biscuit"), relation("speaker", "sibling_of", "Emma")])
     )
     assert triples(extraction) == [("Emma", "has_pet", "Biscuit"), ("speaker", "sibling_of", "Emma")]
+
+
+@pytest.mark.parametrize(
+    ("text", "told", "meant"),
+    [
+        ("Tom bought a speaker.", [TOM, entity("speaker", "PRODUCT")], "speaker"),
+        ("Tom bought a speaker.", [TOM, entity("speaker", "PRODUCT")], "Speaker"),
+        ("Tom bought a speaker.", [TOM], "Speaker"),
+        ("Tom bought it.", [TOM], "Listener"),
+    ],
+)
+def test_the_word_speaker_is_not_the_one_who_speaks(text: str, told: list[Any], meant: str) -> None:
+    before, known = (Utterance("agent", "It has a listener."),), (KnownEntity("speaker", "PRODUCT"),)
+    said = replace(SAID, text=text, context=before, known=known)
+    assert triples(read(answer(entities=told, relations=[relation("Tom", "owns", meant)]), said)) == []
 
 
 def test_aliases_and_inverses_become_the_stored_predicate() -> None:
