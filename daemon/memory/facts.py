@@ -18,6 +18,8 @@ OPEN = frozenset({ASSERTED, UNCERTAIN})
 MAX_CONFIDENCE = 0.99
 DOUBT_MARGIN = 0.3
 """See `Known`; the settings have their own value."""
+LATELY_S = 3600.0
+"""How long one can take back in a few words what one said: a session's name ("shell") may be in use for years."""
 MAX_UTTERANCES = 256
 """How many utterances a fact names, the newest; `times_said` counts them all."""
 
@@ -280,9 +282,9 @@ def _suppose(known: Known, said: Said) -> None:
 def _take_back(known: Known, said: Said, correction: Correction, stated: Collection[_Triple], *, first: bool) -> None:
     """Mark what a correcting statement contradicts as never true.
 
-    Of a functional predicate it is the other value, if it was said in this session or is named here; of any other, the
-    fact that differs in one end, where the wrong end is named: in the turn itself or, for its first statement, in the
-    turns just before. What else such a turn says ("I still eat eggs") corrects nothing.
+    Of a functional predicate it is the other value, if it was said lately in this session or is named here; of any
+    other, the fact that differs in one end, where the wrong end is named: in the turn itself or, for its first
+    statement, in the turns just before. What else such a turn says ("I still eat eggs") corrects nothing.
     """
     predicate = known.schema.predicates[said.predicate]
     recent = correction.before if correction.before is not None else ()
@@ -292,7 +294,7 @@ def _take_back(known: Known, said: Said, correction: Correction, stated: Collect
     named = in_turn | (set(recent) - used if first else set())
     if predicate.functional:
         for rival in rivals(known, said, opposites=False):
-            lately = said.session in rival.sessions or _other_end(rival, said) in named
+            lately = _said_lately(rival, said) or _other_end(rival, said) in named
             if rival.status in OPEN and lately and said.said_at >= rival.last_said_at:
                 known.put(_corrected(rival, said))
         return
@@ -309,9 +311,14 @@ def _take_back(known: Known, said: Said, correction: Correction, stated: Collect
     found = [fact for fact in wrong if _other_end(fact, said) in in_turn]
     found = found or [fact for fact in wrong if _other_end(fact, said) in named]
     if not found and first and correction.before is None:
-        found = [fact for fact in wrong if said.session in fact.sessions]
+        found = [fact for fact in wrong if _said_lately(fact, said)]
     if found:
         known.put(_corrected(max(found, key=lambda fact: (fact.last_said_at, fact.id)), said))
+
+
+def _said_lately(fact: Fact, said: Said) -> bool:
+    """Whether it was said in the talk of which this is a part."""
+    return said.session in fact.sessions and said.said_at - fact.last_said_at <= LATELY_S
 
 
 # --- which facts ------------------------------------------------------------------------------------

@@ -336,6 +336,19 @@ def test_an_old_value_from_elsewhere_is_superseded_not_corrected(memory: Memory)
     assert memory.told() == ["emma has_age n4 (superseded)", "emma has_age n5"]
 
 
+@pytest.mark.parametrize("before", [None, set()])
+def test_a_session_of_one_name_for_years_is_many_talks(memory: Memory, before: set[str] | None) -> None:
+    memory.hear("emma lives_in denver", "emma likes dtea", at=NOW)
+    memory.hear("emma lives_in boulder", at=NOW + 365 * 86400, correcting={"boulder"}, before=before)
+    memory.hear("emma likes dmilk", at=NOW + 366 * 86400, correcting={"dmilk"}, before=before)
+    assert memory.told() == [
+        "emma likes dmilk",
+        "emma likes dtea",
+        "emma lives_in boulder",
+        "emma lives_in denver (superseded)",
+    ]
+
+
 def test_of_other_predicates_only_what_is_named_is_taken_back(memory: Memory) -> None:
     memory.hear("emma is_a dhusky", "emma is_a dfriend", "emma eats drice")
     memory.hear("emma is_a dmalamute", "emma eats deggs", correcting={"dhusky", "dmalamute"}, before={"drice"})
