@@ -11,6 +11,7 @@ from time import perf_counter
 from actors.errors import ActorError, SlmDisabled
 from actors.messages import AGENT, Classification, Extraction, KnownEntity, Turn, Utterance
 from config.settings import Settings
+from daemon.clock import Clock
 from daemon.memory.journal import Journal
 from daemon.memory.records import TurnRecord
 from daemon.memory.statements import build, shipped_schema
@@ -39,6 +40,7 @@ class Turns:
         self._settings = settings
         self._orchestrator = orchestrator
         self._journal = journal
+        self._clock = Clock(journal.last_recorded_at)
         self._metrics = metrics
         self._plan = make_plan("text", settings.slm)
         self.conversations = Conversations(settings.turn.context_turns, settings.turn.session_idle_s, spoken_of)
@@ -62,7 +64,7 @@ class Turns:
                 session=message.session,
                 speaker=message.speaker,
                 text=turn_text,
-                said_at=time.time() if message.said_at is None else message.said_at,
+                said_at=self._clock.now() if message.said_at is None else message.said_at,
                 context=conversation.context,
                 known=self.conversations.known(user, conversation),
             )

@@ -69,6 +69,7 @@ class Journal:
         self._path, self._settings = path, settings
         self._writer: Writer | None = None
         self._id = ""
+        self._last_recorded_at = 0.0
         self._unmet: dict[GraphName, int] = {}  # see `journal_file.unmet_since`
         self._backlogs: dict[GraphName, Backlog] = {graph: Backlog() for graph in GRAPHS}
         self._unsynced: dict[int, int] = {}  # seq -> how many graphs still need it
@@ -82,6 +83,7 @@ class Journal:
         try:
             with file.translated(self._path):
                 self._id, self._unmet = file.identity(db), file.unmet_since(db)
+                self._last_recorded_at = file.last_recorded_at(db)
                 counts, now = file.dead_counts(db), time.time()
                 for graph, backlog in self._backlogs.items():
                     backlog.dead = counts[graph]
@@ -103,6 +105,11 @@ class Journal:
     def id(self) -> str:
         """Made with the file: a graph keeps its cursor under it, so a new journal never hides behind an old cursor."""
         return self._id
+
+    @property
+    def last_recorded_at(self) -> float:
+        """The latest time (Unix, seconds) at which an entry was recorded before the journal was opened; 0 for none."""
+        return self._last_recorded_at
 
     @property
     def unsynced(self) -> int:

@@ -266,6 +266,11 @@ def last_seq(db: sqlite3.Connection) -> int:
     return int(row[0]) if row else 0
 
 
+def last_recorded_at(db: sqlite3.Connection) -> float:
+    """The latest time at which an entry was recorded, 0 before the first."""
+    return float(db.execute("SELECT max(recorded_at) FROM entries").fetchone()[0] or 0.0)
+
+
 def unmet_since(db: sqlite3.Connection) -> dict[GraphName, int]:
     """For each graph the last number that was given before this file was opened to wait for it.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -73,6 +74,22 @@ async def test_a_daemon_that_started_anew_knows_the_turn_too(
     assert (await later.ingest(Ingest(text="Emma has a dog.", turn_id="a", session="s"))).seq == first.seq
     await later.ingest(Ingest(text="He barks.", turn_id="b", session="s"))
     assert (await _contexts(journal))["b"] == []
+
+
+async def test_a_clock_that_steps_back_over_a_restart_dates_nothing_before_what_is_known(
+    settings: Settings, turns: Turns, journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 7200)
+    await turns.ingest(Ingest(text="Emma has a dog.", turn_id="a", session="s"))
+    await journal.close()
+    monkeypatch.setattr(time, "time", lambda: now)
+    again = Journal(tmp_path / "journal.sqlite", ROOMY)
+    await again.open()
+    await _turns(settings, again).ingest(Ingest(text="Emma has a cat.", turn_id="b", session="s"))
+    said_at = [entry.record.turn.said_at for entry in await again.entries(0, 9, "user")]  # type: ignore[union-attr]
+    assert said_at == sorted(set(said_at))
+    await again.close()
 
 
 async def test_an_id_used_for_other_words_is_refused_and_leaves_no_trace(turns: Turns, journal: Journal) -> None:
