@@ -40,7 +40,8 @@ class Entity:
     """Somebody or something that was spoken of.
 
     `owner` is the id of the entity to whom it is what its `nominals` say: the user's "sister", Tom's "wife". `role` is
-    "user", "group", "agent", "name" (a name as such, the object of has_name) or "".
+    "user", "group", "agent", "name" (a name as such, the object of has_name) or "". `named_at` and `name_confidence`
+    tell when and how surely somebody told its name, 0 where nobody did.
     """
 
     id: str
@@ -54,11 +55,24 @@ class Entity:
     nominals: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     mentions: int = 0
+    named_at: float = 0.0
+    name_confidence: float = 0.0
 
     @property
     def unnamed(self) -> bool:
         """Whether only a noun is known of it: "my sister"."""
         return any(head_noun(noun) == head_noun(self.name) for noun in self.nominals)
+
+    @property
+    def name_is_sure(self) -> float:
+        """From 0 to 1: as it was told; a name that nobody told is surer each time it is heard."""
+        if self.unnamed or self._placeholder:
+            return 0.0
+        return self.name_confidence or 1 - 0.5**self.mentions
+
+    @property
+    def _placeholder(self) -> bool:
+        return bool(self.role) and self.name == self.user
 
     def is_their(self, noun: str) -> bool:
         """Whether it is this to its owner, in whatever word: "mom" is "mother"."""
@@ -154,17 +168,28 @@ class EntityIndex:
             return self._introduced(argument, owner, said_at, new_id)
         return self._named(argument, said_at, new_id)
 
-    def rename(self, entity_id: str, name: str, *, mistaken: bool = False) -> None:
+    def rename(
+        self, entity_id: str, name: str, said_at: float = 0.0, confidence: float = 0.0, *, mistaken: bool = False
+    ) -> None:
         """A person says somebody's name; the one before becomes an alias unless it was `mistaken`."""
         entity = self._entities[entity_id]
         same = [e for e in self._called(name, entity.type) if e.id != entity_id and e.owner in ("", entity.owner)]
         if entity.unnamed and not entity.role and len(same) == 1:
             self._merge(entity, same[0])
             return
-        placeholder = entity.unnamed or (bool(entity.role) and entity.name == self.user)
-        aliases = dict.fromkeys([*entity.aliases, *([] if mistaken or placeholder else [entity.name])])
+        worthless = mistaken or entity.unnamed or entity._placeholder
+        aliases = dict.fromkeys([*entity.aliases, *([] if worthless else [entity.name])])
         kept = tuple(alias for alias in aliases if name_key(alias) != name_key(name))
-        self._put(replace(entity, name=name, aliases=kept))
+        if name_key(name) == name_key(entity.name):
+            confidence = max(confidence, entity.name_confidence)
+        named_at = max(said_at, entity.named_at)
+        self._put(replace(entity, name=name, aliases=kept, named_at=named_at, name_confidence=confidence))
+
+    def add_alias(self, entity_id: str, name: str) -> None:
+        """It was once called this."""
+        entity = self._entities[entity_id]
+        if name_key(name) not in map(name_key, (entity.name, *entity.aliases)):
+            self._put(replace(entity, aliases=(*entity.aliases, name)))
 
     def heard(self, entity_id: str, said_at: float) -> None:
         """A turn spoke of it."""
@@ -190,6 +215,7 @@ class EntityIndex:
         aliases = tuple(alias for alias in entity.aliases if alias not in names)
         name = entity.name
         if name in names:
+            entity = replace(entity, named_at=0.0, name_confidence=0.0)
             noun = entity.nominals[0] if entity.nominals else name
             name = self.user if entity.role == "user" else next(iter(aliases), noun)
         self._put(replace(entity, name=name, aliases=tuple(alias for alias in aliases if alias != name)))
@@ -377,6 +403,8 @@ class EntityIndex:
                 created_at=min(kept.created_at, gone.created_at),
                 last_said_at=max(kept.last_said_at, gone.last_said_at),
                 mentions=kept.mentions + gone.mentions,
+                named_at=named.named_at,
+                name_confidence=named.name_confidence,
             )
         )
         for owned in [entity for entity in self._entities.values() if entity.owner == gone.id]:

@@ -13,9 +13,9 @@ from config.schema import Schema
 from daemon.memory import forgetting
 from daemon.memory.directory import Directory
 from daemon.memory.draft import Draft, Reads
-from daemon.memory.facts import ASSERTED, DOUBT_MARGIN, Correction, Known, Said, keys, merge, rewire
+from daemon.memory.facts import ASSERTED, DOUBT_MARGIN, LATELY_S, Correction, Known, Said, keys, merge, rewire
 from daemon.memory.possession import is_relational
-from daemon.memory.records import Edge, Entry, ForgetRecord, Node, TurnRecord, Writes
+from daemon.memory.records import Edge, Entry, ForgetRecord, Node, Statement, TurnRecord, Writes
 from daemon.memory.resolution import EntityIndex, Merged
 from daemon.memory.rows import (
     ENTITY,
@@ -159,7 +159,7 @@ class UserGraphProjection:
             subject = index.resolve(statement.subject, turn.said_at, new_id)
             object_ = index.resolve(statement.object, turn.said_at, new_id)
             if statement.predicate == NAMES and statement.status == ASSERTED:
-                index.rename(subject, statement.object.name, mistaken=correcting)
+                self._rename(index, subject, statement, turn.said_at, correcting=correcting)
             said.append(
                 Said(
                     f"f-{stem}-{at + 1}", turn.user, subject, statement.predicate, object_, statement.status,
@@ -180,6 +180,20 @@ class UserGraphProjection:
             mentioned=tuple(entity_id for entity_id in heard if index[entity_id].role in ("", "name")),
             utterance=utterance_id(stem),
         )
+
+    def _rename(
+        self, index: EntityIndex, entity_id: str, statement: Statement, said_at: float, *, correcting: bool
+    ) -> None:
+        """Take in a name that is told. As with facts, what was probably misheard takes no known name's place."""
+        entity, name = index[entity_id], statement.object.name
+        if said_at < entity.named_at and not correcting:
+            index.add_alias(entity_id, name)
+            return
+        if statement.confidence < entity.name_is_sure - self._doubt_margin and not correcting:
+            return
+        # What was said just before was a slip; a name in use for longer is still theirs, whatever they are called now.
+        lately = said_at - (entity.named_at or entity.created_at) <= LATELY_S
+        index.rename(entity_id, name, said_at, statement.confidence, mistaken=correcting and lately)
 
     def _keys(self, steps: Sequence[_Step], created: set[str]) -> set[tuple[str, str | None]]:
         wanted: set[tuple[str, str | None]] = set()

@@ -95,6 +95,44 @@ async def test_my_name_is_mine_and_history_is_kept(me: Listener) -> None:
     assert user.properties["aliases"] == ["Alexander"]
 
 
+async def hear_name(me: Listener, name: str, confidence: float, *, at: float, correction: float = 0.0) -> None:
+    block = f"[Emma|PERSON]'s name is [{name}|PERSON].\nR: Emma; has_name; {name}"
+    record = understood(block, turn_id=name, at=at, correction=correction)
+    told = tuple(replace(statement, confidence=confidence) for statement in record.statements)
+    await me.take([replace(record, statements=told)])
+
+
+def called(me: Listener) -> tuple[object, object]:
+    (emma,) = [n for n in me.graph.stored_nodes.values() if n.properties.get("type") == "PERSON"
+               and not n.properties["role"]]  # fmt: skip
+    return emma.properties["name"], emma.properties["aliases"]
+
+
+async def test_a_misheard_name_renames_nobody_who_is_known_well(me: Listener) -> None:
+    for _ in range(4):
+        await me.hear("[Emma|PERSON] likes [tea|MISC].\nR: Emma; likes; tea")
+    await hear_name(me, "Hammer", 0.4, at=MONDAY + DAY_S)
+    assert called(me) == ("Emma", [])
+    await hear_name(me, "Emilia", 0.9, at=MONDAY + DAY_S)
+    assert called(me) == ("Emilia", ["Emma"])
+    await hear_name(me, "Amelia", 0.5, at=MONDAY + 2 * DAY_S)
+    assert called(me) == ("Emilia", ["Emma"])
+
+
+async def test_a_name_that_was_told_before_the_one_known_is_an_older_name(me: Listener) -> None:
+    await hear_name(me, "Emilia", 0.9, at=MONDAY + DAY_S)
+    await hear_name(me, "Mia", 0.9, at=MONDAY)
+    assert called(me) == ("Emilia", ["Emma", "Mia"])
+
+
+async def test_a_correction_renames_and_drops_only_what_was_said_just_before(me: Listener) -> None:
+    await me.hear("[Emma|PERSON] likes [tea|MISC].\nR: Emma; likes; tea")
+    await hear_name(me, "Emilia", 0.4, at=MONDAY + DAY_S, correction=0.9)
+    assert called(me) == ("Emilia", ["Emma"])
+    await hear_name(me, "Amelia", 0.4, at=MONDAY + DAY_S + 60, correction=0.9)
+    assert called(me) == ("Amelia", ["Emma"])
+
+
 async def test_a_pronoun_is_the_one_it_stands_for(me: Listener) -> None:
     await me.hear("My [mom|PERSON] is in [Porto|LOCATION].\nR: mom; parent_of; speaker")
     await me.hear("[She=mom] works as a [baker|TITLE].\nR: mom; works_as; baker")
