@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,6 +24,8 @@ from registry.versions import ModelVersion
 
 GENERATING_SHARE = 0.8
 """Of the small model's deadline; the rest is for the one-pass extractor to stand in, and for the way."""
+LONGEST_RESERVE_S = 1.0
+"""More than that is not kept back for these two when the deadline is long."""
 STAND_IN_RUNTIME = "onnx"
 _PROBE = Turn("", USER, "", USER, "My sister Emma moved to Lisbon last week.", 0.0)
 
@@ -30,7 +33,10 @@ _log = structlog.get_logger(__name__)
 
 
 class GenerativeExtractor:
-    """The same small model, by other means. Turns that arrive together share one time to generate in.
+    """The same small model, by other means.
+
+    Turns that arrive together share one time to generate in. It lasts for `generating_s`, and ends `reserve_s` before
+    the first deadline of theirs: a turn that had to wait has less of it.
 
     `stood_in` of an extraction tells when the newest one-pass extractor that ships with the code gave it, and why.
     """
@@ -43,6 +49,7 @@ class GenerativeExtractor:
         one_pass: Extractor,
         one_pass_version: str,
         generating_s: float,
+        reserve_s: float,
     ) -> None:
         self._generator = generator
         self._config = config
@@ -51,7 +58,7 @@ class GenerativeExtractor:
         self._reader = AnswerReader(schema, config)
         self._doubt = Doubt(schema.hedges)
         self._one_pass, self._one_pass_version = one_pass, one_pass_version
-        self._generating_s = generating_s
+        self._generating_s, self._reserve_s = generating_s, reserve_s
 
     @classmethod
     def load(cls, version: ModelVersion, settings: SlmSettings) -> Self:
@@ -70,7 +77,9 @@ class GenerativeExtractor:
             raise ModelLoadError(f"{version}: no one-pass {version.manifest.name} ships with the code to stand in")
         one_pass = Extractor.load(stand_in, settings)
         generator = open_generator(version, config, settings)
-        extractor = cls(generator, schema, config, one_pass, str(stand_in), GENERATING_SHARE * settings.deadline_s)
+        generating_s = GENERATING_SHARE * settings.deadline_s
+        reserve_s = min(settings.deadline_s - generating_s, LONGEST_RESERVE_S)
+        extractor = cls(generator, schema, config, one_pass, str(stand_in), generating_s, reserve_s)
         try:
             generator.prepare(extractor._prompt.messages(_PROBE))
         except GenerationError as error:
@@ -80,7 +89,8 @@ class GenerativeExtractor:
 
     def run(self, requests: Sequence[Request]) -> Sequence[Extraction]:
         """One extraction per request, in order."""
-        deadline = time.monotonic() + self._generating_s
+        first = min((request.deadline for request in requests), default=math.inf)
+        deadline = min(time.monotonic() + self._generating_s, first - self._reserve_s)
         return [self._of_turn(request, deadline) for request in requests]
 
     def close(self) -> None:
@@ -105,7 +115,7 @@ class GenerativeExtractor:
         if len(turn.text) > self._config.max_characters:
             raise TurnTooLong(f"{len(turn.text)} characters; {self._config.max_characters} are given to the model")
         if time.monotonic() >= deadline:
-            raise GenerationTimeout("turns that came with it took the time")
+            raise GenerationTimeout("turns that came before it or with it took the time")
         messages = self._prompt.messages(turn)
         answer = self._generator.complete(messages, self._answer_schema, self._config.max_tokens, deadline)
         return self._doubt.lower(self._reader.read(answer, turn), turn.text)

@@ -10,7 +10,7 @@ import traceback
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -54,7 +54,6 @@ class _Pending:
     request: Request
     future: asyncio.Future[Answer]
     received_at: float
-    deadline: float
 
 
 _Outcome: TypeAlias = Result | ActorError
@@ -113,7 +112,8 @@ class Host:
         if len(self._queue) >= self._spec.settings.max_queued:
             raise SlmOverloaded(f"{self._name}: {len(self._queue)} requests wait already")
         now = time.monotonic()
-        pending = _Pending(request, asyncio.get_running_loop().create_future(), now, now + remaining_s)
+        request = replace(request, deadline=now + remaining_s)
+        pending = _Pending(request, asyncio.get_running_loop().create_future(), now)
         self._queue.append(pending)
         self._idle.clear()
         self._pump()
@@ -229,7 +229,7 @@ class Host:
         now = time.monotonic()
         while self._queue and len(batch) < self._spec.settings.max_batch:
             pending = self._queue.popleft()
-            if pending.deadline > now and not pending.future.done():
+            if pending.request.deadline > now and not pending.future.done():
                 batch.append(pending)
         return batch
 

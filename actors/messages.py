@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
@@ -140,10 +141,14 @@ Result: TypeAlias = Encoding | Extraction | Classification
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A turn for one small model, with the results of the models that its settings name in `after`."""
+    """A turn for one small model, with the results of the models that its settings name in `after`.
+
+    `deadline` is a `time.monotonic()` in seconds of the host's process: the host sets it from the time that is left.
+    """
 
     turn: Turn
     upstream: Mapping[str, Result] = field(default_factory=dict)
+    deadline: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,14 @@
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from actors.errors import ModelLoadError
+from actors.errors import GenerationTimeout, ModelLoadError
 from actors.extraction.hedging import Doubt
 from actors.extractor import Extractor
 from actors.generative_extractor import GenerativeExtractor
@@ -240,10 +241,36 @@ def test_a_growing_turn_is_not_given_to_a_language_model(extractor: Extractor) -
         def close(self) -> None:
             """It holds nothing."""
 
-    generative = GenerativeExtractor(Slow(), SCHEMA, GeneratorConfig(), extractor, str(newest()), 1.0)
+    generative = GenerativeExtractor(Slow(), SCHEMA, GeneratorConfig(), extractor, str(newest()), 1.0, 0.2)
     (told,) = generative.run([growing("My sister Emma lives in Oslo, and")])
     assert told.stood_in == StandIn(str(newest()), "turn_unfinished")
     assert "Emma" in {mention.text for mention in told.mentions}
+
+
+def test_a_turn_that_had_to_wait_is_stood_in_for_before_its_deadline(extractor: Extractor) -> None:
+    asked: list[float] = []
+
+    class Hanging:
+        def prepare(self, *_: object) -> None:
+            """It needs nothing."""
+
+        def complete(self, *given: object) -> str:
+            deadline = given[-1]
+            assert isinstance(deadline, float)
+            asked.append(deadline)
+            raise GenerationTimeout("it hangs")
+
+        def close(self) -> None:
+            """It holds nothing."""
+
+    generative = GenerativeExtractor(Hanging(), SCHEMA, GeneratorConfig(), extractor, str(newest()), 80.0, 20.0)
+    said, now = turn("My sister Emma lives in Oslo."), time.monotonic()
+    fresh, waited, late = (Request(said, deadline=now + left_s) for left_s in (100.0, 60.0, 20.0))
+    told = [*generative.run([fresh]), *generative.run([fresh, waited]), *generative.run([late])]
+    assert asked == [pytest.approx(now + left_s, abs=5.0) for left_s in (80.0, 40.0, 40.0)]
+    assert asked[1:] == [now + 40.0] * 2
+    assert {extraction.stood_in for extraction in told} == {StandIn(str(newest()), "generation_timeout")}
+    assert all("Emma" in {mention.text for mention in extraction.mentions} for extraction in told)
 
 
 def test_of_a_growing_turn_only_what_is_sure_enough_to_last_is_told(extractor: Extractor) -> None:

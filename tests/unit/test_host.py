@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,12 +11,13 @@ import pytest
 
 from actors.errors import ModelLoadError, SlmUnavailable
 from actors.host import Host, HostSpec
-from actors.messages import Request, Turn
+from actors.messages import Request, Result, Turn
 from config.settings import SlmSettings
 from registry.active import ActivePointers
 from registry.store import Store
 from registry.versions import Manifest, describe_files
 from tests.contract.gates import Gate
+from tests.contract.slms import Scripted
 
 REQUEST = Request(Turn(id="t", user="me", session="s", speaker="user", text="hello", said_at=0.0))
 
@@ -62,6 +65,22 @@ async def test_what_waits_when_the_thread_dies_ends(spec: HostSpec, tmp_path: Pa
     assert (await running).model == "scripted@1.0.0"
     ended = await asyncio.gather(*waiting, return_exceptions=True)
     assert {type(error) for error in ended} == {SlmUnavailable}
+    await host.drain(1.0)
+
+
+async def test_the_model_is_told_when_an_answer_must_be_there(spec: HostSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Request] = []
+    run = Scripted.run
+
+    def watched(self: Scripted, requests: Sequence[Request]) -> Sequence[Result]:
+        seen.extend(requests)
+        return run(self, requests)
+
+    monkeypatch.setattr(Scripted, "run", watched)
+    host = Host(spec)
+    before = time.monotonic()
+    await host.handle(REQUEST, 20.0)
+    assert before + 20.0 <= seen[0].deadline <= time.monotonic() + 20.0
     await host.drain(1.0)
 
 
