@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from rich.console import Console
@@ -53,7 +54,8 @@ def main() -> None:
     options = parser.parse_args()
     split = options.split or ("all" if options.files else "held_out")
     try:
-        report, evaluation = evaluate(options.name, options.files, split, options.version, options.against)
+        with redirect_stdout(sys.stderr):  # what logs or libraries print is no part of the report
+            report, evaluation = evaluate(options.name, options.files, split, options.version, options.against)
         if options.predictions:
             lines = (json.dumps(record, ensure_ascii=False) for record in evaluation.records())
             options.predictions.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -93,6 +93,19 @@ def test_the_first_version_has_none_before_it(
     assert report["split"] == "held_out"  # of our own data, where no file is named
 
 
+def test_json_stands_alone_on_stdout(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def scored(*_: object) -> tuple[dict[str, object], None]:
+        print("a library's own words")
+        return {"model": "extractor@2.0.0"}, None
+
+    monkeypatch.setattr("training.evaluate.evaluate", scored)
+    monkeypatch.setattr(sys, "argv", ["evaluate", "extractor", "--json"])
+    main()
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"model": "extractor@2.0.0"}
+    assert captured.err == "a library's own words\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [

@@ -149,6 +149,15 @@ def test_a_page_holds_every_part() -> None:
         assert f"\n{title}\n" in f"\n{text}"
     assert "| relation.f1 | 0.8 |" in text
     assert "Compared" not in text
+    assert "stood in" not in text
+
+
+def test_a_page_begins_with_how_many_turns_another_version_answered() -> None:
+    found = evaluation(saying(LIVES, MARRIED), QUIET.gold)
+    stood_in = {"turns": 2, "generation_timeout": 1, "generation_invalid": 1}
+    report = {"model": "extractor@2.0.0", "split": "held_out", **found.report, "stood_in": stood_in}
+    head = page(report, found).split("\n\n")[1]
+    assert "stood in for 2 turns (generation_timeout 1, generation_invalid 1)" in head
 
 
 def test_versions_are_compared_per_conversation() -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from actors.messages import USER, Extraction, Mention, PronounLink, Relation, Request, Utterance
+from actors.messages import USER, Extraction, Mention, PronounLink, Relation, Request, StandIn, Utterance
 from config.schema import load_schema
 from training.annotation import Example, read_examples
 from training.calibration import calibration_error
 from training.errors import TrainingError
 from training.extractor.evaluation import evaluate
-from training.extractor.score import as_turn, score
+from training.extractor.score import as_turn, run_and_score, score
 
 SCHEMA = load_schema()
 ANN = Mention("Ann", "PERSON", 0, 3, 0.9)
@@ -141,3 +141,15 @@ def test_what_was_said_can_be_written_in_the_datas_own_format(tmp_path: Path) ->
         except TrainingError:
             sides.append(0)
     assert sorted(sides) == [0, 1]
+
+
+def test_turns_that_another_version_answered_are_counted_by_the_reason() -> None:
+    late, down = (StandIn("extractor@1.1.0", code) for code in ("generation_timeout", "generator_unavailable"))
+    examples = [replace(EXAMPLE, text=text) for text in ("one", "two", "three", "four")]
+    hindered = {"one": late, "two": late, "three": down, "four": None}
+    model = Remembering({text: replace(GOLD, stood_in=why) for text, why in hindered.items()})
+    _, report = run_and_score(model, examples, SCHEMA)  # type: ignore[arg-type]
+    assert report["stood_in"] == {"turns": 3, "generation_timeout": 2, "generator_unavailable": 1}
+    assert "stood_in" not in run_and_score(model, examples[3:], SCHEMA)[1]  # type: ignore[arg-type]
+    with pytest.raises(TrainingError, match=r"every turn .*generation_timeout, generator_unavailable"):
+        run_and_score(model, examples[:3], SCHEMA)  # type: ignore[arg-type]

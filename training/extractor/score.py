@@ -15,6 +15,7 @@ from actors.messages import AGENT, USER, Extraction, Mention, PronounLink, Relat
 from config.schema import Schema
 from training.annotation import Example
 from training.calibration import calibration_error
+from training.errors import TrainingError
 
 Fact: TypeAlias = tuple[Hashable, str]
 """What a relation says, whichever way round a symmetric one is written."""
@@ -44,7 +45,11 @@ class Tally:
 
 
 def run_and_score(slm: SLM, examples: Sequence[Example], schema: Schema) -> tuple[list[Extraction], Report]:
-    """What `slm` says of each example, one at a time as in a conversation, and its score and latency."""
+    """What `slm` says of each example, one at a time as in a conversation, and its score and latency.
+
+    Where another version stood in, `stood_in` of the report counts the turns, in all and by the code of the reason.
+    Raises: TrainingError when that was so for every turn.
+    """
     said: list[Extraction] = []
     seconds: list[float] = []
     for example in examples:
@@ -55,8 +60,12 @@ def run_and_score(slm: SLM, examples: Sequence[Example], schema: Schema) -> tupl
         if not isinstance(result, Extraction):
             raise TypeError(f"an extractor gave {type(result).__name__}")
         said.append(result)
+    codes = Counter(result.stood_in.code for result in said if result.stood_in)
+    if codes and codes.total() == len(said):
+        raise TrainingError(f"another version stood in for every turn ({', '.join(sorted(codes))}): nothing to score")
     latency_ms = {f"p{q}": round(float(np.percentile(seconds, q)) * 1e3, 2) for q in (50, 95, 99)}
-    return said, score(examples, said, schema) | {"latency_ms": latency_ms}
+    stood_in = {"stood_in": {"turns": codes.total(), **codes}} if codes else {}
+    return said, score(examples, said, schema) | stood_in | {"latency_ms": latency_ms}
 
 
 def as_turn(example: Example) -> Turn:
