@@ -458,7 +458,9 @@ def _known(location: tuple[int | str, ...]) -> list[str]:
 
 
 def _shown(key: str, value: object) -> str:
-    if "password" in key.lower() or "api_key" in key.lower():
+    # A block that stands in one string may hold a password, too.
+    about = f"{key} {value}".lower() if isinstance(value, str) else key.lower()
+    if "password" in about or "api_key" in about or (isinstance(value, str) and value.lstrip().startswith("{")):
         return "***"
     return "{…}" if isinstance(value, Mapping) else repr(value)
 

@@ -35,7 +35,7 @@ class OpenAIGenerator:
     """
 
     def __init__(self, base_url: str, model: str, settings: ModelServerSettings) -> None:
-        """Raises: ModelLoadError when the address is none, or leads off this machine without leave."""
+        """Raises: ModelLoadError when the address or the key is none, or leads off this machine without leave."""
         address = urlsplit(settings.base_url or base_url)
         try:
             host, port = address.hostname or "", address.port
@@ -51,7 +51,10 @@ class OpenAIGenerator:
         self._connection, self._host, self._port = _CONNECTIONS[address.scheme], host, port
         self._path = address.path.rstrip("/")
         self._model = model
-        self._key = settings.api_key.get_secret_value()
+        self._key = settings.api_key.get_secret_value().strip()  # read from a file, it often ends in a newline
+        if not (self._key.isascii() and self._key.isprintable()):
+            # Told here: http.client would quote the whole key in its error.
+            raise ModelLoadError("`server.api_key` in the small model's settings block holds what no header takes")
         self._constrained = True
 
     def complete(

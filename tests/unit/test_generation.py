@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from actors.errors import GenerationInvalid, ModelLoadError
 from actors.generation.answer import MAX_CHARACTERS, AnswerReader
@@ -275,6 +276,15 @@ def test_a_whole_answer_is_valid_against_the_schema_that_models_are_held_to() ->
 def test_what_is_said_goes_to_no_other_machine(address: str) -> None:
     with pytest.raises(ModelLoadError):
         OpenAIGenerator(address, "any", ModelServerSettings())
+
+
+@pytest.mark.parametrize("key", ["s3cret\nX-Other: 1", "s3\x00cret", "s3cretö"])
+def test_a_key_that_no_header_takes_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(ModelLoadError) as caught:
+        OpenAIGenerator("http://127.0.0.1:8080/v1", "any", ModelServerSettings(api_key=SecretStr(key)))
+    assert "api_key" in str(caught.value)
+    assert "s3" not in str(caught.value)
+    assert OpenAIGenerator("http://127.0.0.1:8080/v1", "any", ModelServerSettings(api_key=SecretStr("s3cret\n")))
 
 
 def test_a_setting_permits_another_machine_and_holds_its_key() -> None:

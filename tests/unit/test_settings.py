@@ -224,6 +224,10 @@ def test_a_bad_variable_is_named(fault, variable, value, allowed):
 def test_a_password_is_never_shown(load, fault):
     assert "1234" not in fault("[graph]\npassword = 1234")
     assert "hush" not in fault(SHOAL_GRAPHS__PASSWORD="hush")
+    for malformed in ('{"password": "hush"', "password=hush", ' {"pass": "hush"'):
+        assert fault(SHOAL_GRAPH=malformed).startswith("SHOAL_GRAPH = ***: allowed is JSON here")
+        assert "hush" not in fault(f"graph = '{malformed}'")
+        assert "hush" not in fault(SHOAL_GRAPHS=malformed)
     settings = load(SHOAL_GRAPH__PASSWORD="hush").settings
     assert settings.graph.password.get_secret_value() == "hush"
     assert "hush" not in repr(settings)
