@@ -27,7 +27,7 @@ async def entity(draft: Draft, index: EntityIndex, name: str, names: Collection[
 
     By `name` it is whoever is meant, by `names` only who is called that.
 
-    Facts about others that were learned from those utterances stay, without them.
+    Facts about others stay where something else that was said tells them.
     """
     meant = [*index.named(name), *(found for known in (name, *names) for found in index.called(known))]
     gone = {found.id: found for found in meant if found.role in ("", "name")}
@@ -40,6 +40,7 @@ async def entity(draft: Draft, index: EntityIndex, name: str, names: Collection[
     if not gone:
         return
     words = {n for found in gone.values() if not found.unnamed for n in (found.name, *found.aliases)}
+    gone |= {found.id: found for word in words for found in index.called(word) if found.role == "name"}
     mentions = await draft.edges((entity_id, MENTIONS) for entity_id in gone)
     utterances = {edge.start for edge in mentions}
     for node in await draft.nodes(UTTERANCE, user=index.user):
@@ -51,11 +52,16 @@ async def entity(draft: Draft, index: EntityIndex, name: str, names: Collection[
     for found in list(index):
         if set(found.aliases) & words and found.role:
             index.drop_name(found.id, words)
+    touched = {edge.end for edge in await draft.edges((utterance, MENTIONS) for utterance in utterances)}
     for fact in await _facts_from(draft, utterances):
-        if set(fact.utterances) & utterances:
-            draft.put_edge(fact_edge(replace(fact, utterances=_without(fact.utterances, utterances))))
+        left = _without(fact.utterances, utterances)
+        if not left:
+            draft.delete_edge(fact.id)
+        elif left != fact.utterances:
+            draft.put_edge(fact_edge(replace(fact, utterances=left)))
     for utterance in utterances:
         draft.delete_node(utterance)
+    await _drop_unsupported(draft, index, touched)
 
 
 async def session(draft: Draft, index: EntityIndex, schema: Schema, name: str) -> None:
@@ -88,10 +94,26 @@ async def session(draft: Draft, index: EntityIndex, schema: Schema, name: str) -
             draft.put_edge(fact_edge(fact))
     for utterance in utterances:
         draft.delete_node(utterance)
+    await _drop_unsupported(draft, index, touched)
+    texts = {node.id: str(node.properties["text"]) for node in nodes}
+    forgotten = [texts[utterance] for utterance in utterances]
     for entity_id in sorted(touched):
-        if entity_id in index and not index[entity_id].role and not await draft.edges([(entity_id, None)]):
-            draft.delete_node(entity_id)
-            index.remove(entity_id)
+        if entity_id in index and not index[entity_id].role:
+            left = [texts[edge.start] for edge in await draft.edges([(entity_id, MENTIONS)]) if edge.start in texts]
+            names = {index[entity_id].name, *index[entity_id].aliases}
+            said = {name for name in names if any(_speaks_of(text, [name]) for text in forgotten)}
+            if lost := {name for name in said if not any(_speaks_of(text, [name]) for text in left)}:
+                index.drop_name(entity_id, lost)
+
+
+async def _drop_unsupported(draft: Draft, index: EntityIndex, touched: Collection[str]) -> None:
+    """Entities of which nothing is left, and names that nobody bears any more."""
+    for entity_id in sorted(touched):
+        if entity_id in index and index[entity_id].role in ("", "name"):
+            left = await draft.edges([(entity_id, None)])
+            if not left or (index[entity_id].role == "name" and all(edge.type == MENTIONS for edge in left)):
+                draft.delete_node(entity_id)
+                index.remove(entity_id)
 
 
 async def _facts_from(draft: Draft, utterances: Collection[str]) -> list[Fact]:

@@ -233,9 +233,8 @@ async def test_an_entity_is_forgotten_with_all_that_speaks_of_it(me: Listener) -
     await me.hear("Nothing about tom here, says the extractor.")
     await me.hear("Tomorrow I drink [tea|MISC].\nR: speaker; drinks; tea")
     await me.forget("entity", "tom")
-    assert me.facts() == ["me drinks tea", "me traveled_to Rome"]
-    assert me.fact("me traveled_to Rome").properties["utterances"] == []
-    assert me.entities("PERSON") == []
+    assert me.facts() == ["me drinks tea"]
+    assert me.entities("PERSON", "LOCATION") == []
     texts = [n.properties["text"] for n in me.graph.stored_nodes.values() if n.kind == "Utterance"]
     assert texts == ["Tomorrow I drink tea."]
     await me.hear("[Tom|PERSON] called.")
@@ -262,6 +261,23 @@ async def test_a_session_is_forgotten_and_what_it_changed_is_as_before(me: Liste
     assert (tea["sessions"], tea["times_said"], len(tea["utterances"])) == (["a"], 1, 1)
     assert "valid_to" not in me.fact("me lives_in Bergen").properties
     assert me.entities("LOCATION") == ["Bergen"]
+
+
+async def test_a_name_that_only_a_forgotten_session_said_is_gone(me: Listener) -> None:
+    await me.hear("My [sister|PERSON] likes [tea|MISC].\nR: sister; likes; tea", session="a")
+    await me.hear("My sister [Emma|PERSON] called.\nR: Emma; sibling_of; speaker", session="b")
+    await me.hear("My [boss|PERSON] likes [tea|MISC].\nR: boss; likes; tea", session="a")
+    await me.hear("My [boss|PERSON]'s name is [Ann|PERSON].\nR: boss; has_name; Ann", session="b")
+    await me.forget("session", "b")
+    assert not [n for n in me.graph.stored_nodes.values() if {"Emma", "Ann"} & set(map(str, n.properties.values()))]
+    assert me.entities("PERSON") == ["boss", "sister"]
+
+
+async def test_a_name_is_forgotten_with_its_bearer(me: Listener) -> None:
+    await me.hear("[Emma|PERSON] likes [tea|MISC].\nR: Emma; likes; tea")
+    await me.hear("[Emma|PERSON]'s name is [Emilia|PERSON].\nR: Emma; has_name; Emilia")
+    await me.forget("entity", "Emma")
+    assert not [n for n in me.graph.stored_nodes.values() if n.properties.get("name") == "Emilia"]
 
 
 async def test_forgetting_the_middle_does_not_reopen_the_first(me: Listener) -> None:
