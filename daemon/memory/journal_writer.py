@@ -120,7 +120,7 @@ class Writer:
         try:
             with translated(self._path):
                 self._tidy(self._db)
-        except DaemonError as error:  # a full disk, say: the next quiet moment tries again
+        except DaemonError as error:  # a full disk, say: the quiet moment after the next write tries again
             log.warning("journal_not_tidied", code=error.code, error=str(error))
 
 
