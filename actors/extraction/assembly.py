@@ -32,7 +32,9 @@ CONSIDERED = -4.0
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How a relation's score becomes the probability that all of it is right, and from which one on it is told.
+    """How a relation's score becomes the probability that it is right, and from which one on it is told.
+
+    Right are its subject, predicate and object; its status and time are not part of that, and measured apart.
 
     The log odds are `bias + score * relation + span * span_odds(confidence of both arguments)`. Of a turn that goes on
     a relation is told from `partial_threshold` on.

@@ -35,7 +35,8 @@ ABOUT = About(
         "English conversation only: long prose, other languages and other kinds of text were not measured.",
         "It says what its schema's predicates can say; of anything else it says nothing, or something wrong.",
         "The data was written by hand for this purpose. What real users say will differ, and the figures with it.",
-        "A relation's confidence is calibrated on average, on data like the held-out one: not for every predicate.",
+        "A relation's confidence is that subject, predicate and object are right; status and time are measured apart.",
+        "It is calibrated on average, on data like the held-out one: not for every predicate.",
     ),
 )
 
