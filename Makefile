@@ -53,7 +53,7 @@ bench: install-bench ## Measure every promise and print it beside its figure
 	$(BIN)/python -m tests.bench --serve-python $(VENV)-bench/bin/python
 	$(BIN)/python -m tests.bench.recall
 
-evaluate: install ## Report on the newest extractor and classifier, each against the version before it
+evaluate: install ## Report on the newest extractor and classifier, against an earlier version where there is one
 	$(BIN)/python -m training.evaluate extractor --against before --report build/reports/extractor.md
 	$(BIN)/python -m training.evaluate classifier --against before --report build/reports/classifier.md
 
