@@ -1,4 +1,8 @@
-"""The held-out split: fixed by hash, whole conversations on one side, never trained on."""
+"""The held-out split: by hash, whole conversations on one side, the same for the same data.
+
+Data that grows may move a conversation: a new turn that quotes it, or joins it to another, may change its key. So what
+an earlier run was trained on may be held out today; a run never trains on what it holds out itself.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,7 @@ def is_held_out(key: str, share: float = HELD_OUT_SHARE) -> bool:
 def held_out_ids(examples: Sequence[Example]) -> set[str]:
     """Ids of the held-out examples. Turns that quote one another, as text or context, fall on one side.
 
-    Give all the data there is: a turn's side depends on what quotes it.
+    Give all the data there is: a turn's side depends on what quotes it, and so may change as data is added.
     """
     return {id_ for id_, key in conversation_keys(examples).items() if is_held_out(key)}
 
