@@ -70,8 +70,11 @@ class OpenAIGenerator:
             )
             if status not in (400, 422, 501):
                 return _content(status, reply)
+            # A prompt that is too long is refused in the same way: only an answer now shows that it was the schema.
+            answer = _content(*self._post(body, deadline))
             _log.warning("model_server_takes_no_schema", status=status)
             self._constrained = False  # its answers are repaired from now on
+            return answer
         return _content(*self._post(body, deadline))
 
     def prepare(self, messages: Sequence[Message]) -> None:  # noqa: ARG002 - what is read once is the server's affair

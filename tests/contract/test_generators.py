@@ -184,6 +184,23 @@ def test_a_server_that_takes_no_schema_is_asked_without_from_then_on() -> None:
     assert asked == [True, False, False]
 
 
+@pytest.mark.parametrize("status", [400, 422, 501])
+def test_a_refusal_that_is_not_about_the_schema_does_not_switch_it_off(status: int) -> None:
+    asked: list[bool] = []
+
+    def answer(body: Any) -> tuple[int, Any]:
+        asked.append("response_format" in body)
+        too_long = "long" in body["messages"][-1]["content"]
+        return (status, {"error": {"message": "the prompt is too long"}}) if too_long else (200, completion("{}"))
+
+    with chat_server(answer) as address:
+        generator = OpenAIGenerator(address, "tiny", ModelServerSettings())
+        with pytest.raises(GeneratorUnavailable, match=str(status)):
+            generator.complete(chat("long"), ANSWER, 5, math.inf)
+        assert generator.complete(chat("hi"), ANSWER, 5, math.inf) == "{}"
+    assert asked == [True, False, True]
+
+
 def test_a_real_llama_cpp_answers_over_the_protocol(opened_server: str) -> None:
     told = json.loads(ask(opened_server, deadline_s=math.inf))
     assert isinstance(told, dict)
