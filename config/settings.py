@@ -133,7 +133,7 @@ class SlmSettings(Block):
     enabled: bool = True
     deadline_s: Seconds = 0.5
     load_timeout_s: Seconds = 60.0
-    hang_timeout_s: Seconds = 30.0
+    hang_timeout_s: Annotated[Seconds, Field(validate_default=True)] = 30.0
     replicas: Count = 1
     threads: Count = 1
     max_batch: Count = 8
@@ -143,6 +143,16 @@ class SlmSettings(Block):
     implementations: Mapping[str, ClassPath] = {}
     server: ModelServerSettings = ModelServerSettings()
     max_restarts: Annotated[int, Field(ge=-1)] = -1
+
+    @field_validator("hang_timeout_s")
+    @classmethod
+    def _longer_than_the_work(cls, value: float, info: ValidationInfo) -> float:
+        deadline_s = info.data.get("deadline_s")
+        if deadline_s is not None and value <= deadline_s:
+            raise ValueError(
+                f"allowed is more than deadline_s, which is {deadline_s}: a host at work is no host that hangs"
+            )
+        return value
 
 
 class JournalSettings(Block):

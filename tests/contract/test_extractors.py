@@ -137,7 +137,8 @@ def generative_manifest(runtime: str, version: str, folder: Path) -> Manifest:
 
 def extractor_settings(home: Path) -> Settings:
     off = {name: {"enabled": False} for name in ("encoder", "classifier")}
-    patient = {"deadline_s": DEADLINE_S, "load_timeout_s": 300.0, "threads": 1, "memory_mb": 2048}
+    patient = {"deadline_s": DEADLINE_S, "hang_timeout_s": 300.0, "load_timeout_s": 300.0}
+    patient |= {"threads": 1, "memory_mb": 2048}
     tree = {"home": str(home), "runtime_dir": str(home / "run"), "slm": {**off, "extractor": patient}}
     return load_settings(overrides=tree | {"ray": {"start_timeout_s": 300.0}}).settings
 

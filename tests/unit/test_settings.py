@@ -173,6 +173,8 @@ BAD = [
     ("[metrics]\nhost = '0.0.0.0'", "metrics.host = '0.0.0.0'", "127.0.0.1"),
     ("[metrics]\nport = 65536", "metrics.port = 65536", "65535"),
     ("[sync]\nretry_min_s = 9.0\nretry_max_s = 1.0", "sync.retry_max_s = 1.0", "retry_min_s or more"),
+    ("[slm.extractor]\ndeadline_s = 60", "slm.extractor.hang_timeout_s = 30.0", "more than deadline_s, which is 60.0"),
+    ("[slm.extractor]\nhang_timeout_s = 0.5", "slm.extractor.hang_timeout_s = 0.5", "more than deadline_s"),
     (
         "[slm.extractor]\nevents = ['smell']",
         "slm.extractor.events.0 = 'smell'",
