@@ -26,7 +26,7 @@ class SlmTimeout(ActorError):
 
 
 class SlmUnavailable(ActorError):
-    """The host is dead, restarting or shut down."""
+    """The host is dead, restarting or shut down. Its text is logged: it never quotes what was said."""
 
     code = "slm_unavailable"
 
@@ -44,7 +44,7 @@ class RequestRejected(ActorError):
 
 
 class SlmFailed(ActorError):
-    """The small model raised while it handled this request."""
+    """The small model raised while it handled this request. Its text is logged: it never quotes what was said."""
 
     code = "slm_failed"
 

@@ -237,7 +237,7 @@ class Host:
         self, model: LoadedModel, batch: Sequence[_Pending], done: asyncio.Future[tuple[list[_Outcome], float, float]]
     ) -> None:
         if done.exception():  # only when something was thrown into the thread from outside
-            self._fail_all(f"{self._name}: {done.exception()}")
+            self._fail_all(f"{self._name}: {type(done.exception()).__name__} in its thread")
             return
         outcomes, started_at, computed_s = done.result()
         for pending, outcome in zip(batch, outcomes, strict=True):

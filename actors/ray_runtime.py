@@ -303,11 +303,21 @@ class RayReplica:
         _log.warning("%s is lost; waiting for its restart", self._name)
         try:
             # Retried without end, Ray keeps this call until the host is back, or dead for good.
-            self._notice(await self.actor.health.options(max_task_retries=-1).remote())
+            told: HostHealth = await self.actor.health.options(max_task_retries=-1).remote()
         except RayError as error:
             _log.error("%s is dead and will not restart: %s", self._name, type(error).__name__)
             self._gone = True
+        else:
+            self._notice(told)
+            if not told.model:
+                await self._tell_what_is_wrong()
         self._up.set()
+
+    async def _tell_what_is_wrong(self) -> None:
+        try:
+            await self._ask(self.actor.ready.remote(), PROBE_TIMEOUT_S)
+        except ActorError as error:
+            _log.error("%s came back without its model: %s", self._name, error)
 
     async def _return(self, remaining_s: float) -> None:
         if not self._gone:

@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
+import structlog
+
 from actors.contract import Runtime
-from actors.errors import ActorError, SlmDisabled, SlmTimeout, SlmUnavailable
+from actors.errors import ActorError, SlmDisabled, SlmFailed, SlmTimeout, SlmUnavailable
 from actors.messages import Answer, Request, Result, Turn
 from daemon.routing import Plan, Step
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,9 @@ class Orchestrator:
                 answers[step.slm] = await self._call(step, turn, answers, ends_at - started)
             except ActorError as error:
                 missing[step.slm] = error.code
+                # Where hosts are processes of their own nobody else tells; that another's result is missing is no news.
+                if isinstance(error, SlmFailed | SlmUnavailable) and not _absent(step, answers):
+                    log.warning("small_model_failed", slm=step.slm, code=error.code, error=str(error))
             finally:
                 stages_s[step.slm] = perf_counter() - started
 
@@ -74,14 +81,17 @@ class Orchestrator:
         return await self._call(step, turn, {}, self._turn_deadline_s)
 
     async def _call(self, step: Step, turn: Turn, answers: Mapping[str, Answer], left_s: float) -> Answer:
-        absent = [slm for slm in step.after if slm not in answers]
-        if absent:
+        if absent := _absent(step, answers):
             raise SlmUnavailable(f"{step.slm} needs the result of {', '.join(absent)}")
         deadline_s = min(step.deadline_s, left_s)
         if deadline_s <= 0:
             raise SlmTimeout(f"{step.slm}: the turn's time is used up")
         request = Request(turn, {slm: answers[slm].result for slm in step.after})
         return await self._runtime.call(step.slm, request, deadline_s)
+
+
+def _absent(step: Step, answers: Mapping[str, Answer]) -> list[str]:
+    return [slm for slm in step.after if slm not in answers]
 
 
 def _longest_chain(plan: Plan, answers: Mapping[str, Answer]) -> float:

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 
 import pytest
+from structlog.testing import capture_logs
 
-from actors.errors import ActorError, SlmFailed, SlmTimeout
+from actors.errors import ActorError, SlmFailed, SlmTimeout, SlmUnavailable
 from actors.messages import Answer, Encoding, HostHealth, Request, Turn
 from daemon.orchestrator import Orchestrator
 from daemon.routing import Plan, Step
@@ -84,6 +85,22 @@ async def test_a_failure_costs_its_own_result_and_those_that_need_it() -> None:
     assert understanding.missing == {"a": "slm_failed", "b": "slm_unavailable"}
     assert set(understanding.answers) == {"c"}
     assert ("b", ()) not in runtime.calls
+
+
+async def test_why_a_small_model_failed_is_logged() -> None:
+    runtime = Scripted(
+        {"a": SlmFailed("ValueError in x.py:1"), "c": SlmUnavailable("c-0: dead"), "d": ActorError("hi")}
+    )
+    plan = steps(("a", ()), ("b", ("a",)), ("c", ()), ("d", ()))
+
+    with capture_logs() as logged:
+        await Orchestrator(runtime, 5).understand(plan, TURN)
+
+    assert [(line["slm"], line["code"], line["error"]) for line in logged] == [
+        ("a", "slm_failed", "ValueError in x.py:1"),
+        ("c", "slm_unavailable", "c-0: dead"),
+    ]
+    assert {line["log_level"] for line in logged} == {"warning"}
 
 
 async def test_what_is_switched_off_is_reported_as_missing() -> None:
