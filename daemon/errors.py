@@ -98,12 +98,6 @@ class MetricsPortInUse(DaemonError):
     code = "metrics_port_in_use"
 
 
-class PlanError(DaemonError):
-    """The settings order the small models in a circle."""
-
-    code = "bad_plan"
-
-
 class DaemonUnreachable(DaemonError):
     """No daemon answers at the socket: there is none, it left, or it takes too long."""
 

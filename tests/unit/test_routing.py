@@ -1,9 +1,6 @@
 """Plans come from the settings alone."""
 
-import pytest
-
 from config.settings import SlmSettings, load_settings
-from daemon.errors import PlanError
 from daemon.routing import Step, make_plan
 
 
@@ -34,8 +31,3 @@ def test_what_is_switched_off_is_named() -> None:
 
     assert plan.disabled == ("a",)
     assert [step.slm for step in plan.steps] == ["b"]
-
-
-def test_a_circle_is_an_error_that_shows_it() -> None:
-    with pytest.raises(PlanError, match=r"a -> .*b|b -> .*a"):
-        make_plan("text", {"a": slm("b"), "b": slm("a")})
