@@ -214,6 +214,8 @@ def test_forget_asks_first(shell: Shell) -> None:
         assert shell("forget", *scope, "--user", "oblivion", typed="n\n").code == FAILED
     assert known() == before
     assert shell.ok("forget", "entity", "Emma", "--user", "oblivion", typed="y\n").out.endswith("forgotten\n")
+    again = shell.ok("forget", "entity", "Emma", "--user", "oblivion", "--yes")
+    assert again.out == "nothing of that name is known\n"
     assert shell.ok("forget", "everything", "--user", "oblivion", "--yes").out == "forgotten\n"
     assert known() == 0
 
