@@ -11,7 +11,7 @@ from training.annotation import Example, read_examples, to_record
 from training.extractor.augment import NONE, Augmenter, Rates
 from training.extractor.edits import WORD, apply
 from training.extractor.names import NameSwapper
-from training.extractor.speech import digits
+from training.extractor.speech import digits, without_punctuation
 from training.extractor.swaps import load_swaps, people_names
 from training.splits import conversation_files
 
@@ -138,6 +138,51 @@ def test_a_cut_waits_for_two_words_or_the_end_of_the_clause(tmp_path) -> None:
         further = len(WORD.findall(text.partition("Paris")[2])) if "Paris" in text else None
         assert bool(variant.gold.relations) == (further is not None)
         assert further is None or further > 1
+
+
+@pytest.mark.parametrize(
+    ("text", "relations", "told"),
+    [
+        (
+            "[Ann|PERSON] met [her=Ann] neighbour [Tom|PERSON] and they got married. It was fun.",
+            "R: Tom; neighbor_of; Ann\nR: Ann; married_to; Tom",
+            "married.",
+        ),
+        ("so [Ann|PERSON] rang [Tom|PERSON] and they got married. It was fun.", "R: Ann; married_to; Tom", "married."),
+        ("I rowed with [Ann|PERSON] and then we got married. It was fun.", "R: speaker; married_to; Ann", "married."),
+    ],
+)
+def test_a_cut_tells_no_relation_that_the_sentence_has_yet_to_tell(tmp_path, text, relations, told) -> None:
+    [example] = examples_of(tmp_path, f"T: {text}\n{relations}")
+    augmenter, rng = Augmenter([example], only(cut=1.0)), seeded(3)
+    variants = [variant for _ in range(60) if (variant := augmenter.vary(example, rng)) != example]
+    assert any(variant.gold.relations for variant in variants)
+    assert all(told in variant.text for variant in variants if variant.gold.relations)
+
+
+def test_what_rests_on_the_context_keeps_it(tmp_path) -> None:
+    resting, other = examples_of(
+        tmp_path,
+        "C: B: Does your wife agree?\nT: [Lusine|PERSON] can't stand it.\nR: Lusine; married_to; speaker",
+        "C: B: Does your wife agree?\nT: My wife [Lusine|PERSON] can't stand it.\nR: Lusine; married_to; speaker",
+    )
+    for rate in ("drop_context", "offer_names"):
+        augmenter, rng = Augmenter([resting, other], only(**{rate: 1.0})), seeded(3)
+        assert all(augmenter.vary(resting, rng).context for _ in range(30))
+        assert not all(augmenter.vary(other, rng).context for _ in range(30))
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ("Does Emma live in Oslo? Nice.", "Does Emma live in Oslo Nice"),
+        ("Nice. And where's Emma, at home?", "Nice And where's Emma at home"),
+        ("Emma lives in Oslo? Is she well?", "Emma lives in Oslo? Is she well"),
+        ("So it was Emma, at 7:30?!", "So it was Emma at 7:30?"),
+    ],
+)
+def test_a_question_mark_stays_where_nothing_else_tells_of_a_question(said: str, left: str) -> None:
+    assert apply(said, without_punctuation(said)) == left
 
 
 def test_joined_turns_tell_what_both_do() -> None:

@@ -11,7 +11,7 @@ from actors.messages import ROLES, KnownEntity
 from training.annotation import Example
 from training.extractor.edits import edit, lower
 from training.extractor.names import NameSwapper, article
-from training.extractor.recast import cut, first_person, join, repaired, third_person
+from training.extractor.recast import cut, first_person, join, leaves_a_role_unsaid, repaired, third_person
 from training.extractor.speech import digits, fillers, misheard, repetitions, without_punctuation
 
 _SAME_CONTEXT_TRIES = 8
@@ -96,7 +96,8 @@ class Augmenter:
         names = rng.sample(self._meant, min(len(self._meant), rng.randint(1, _MOST_OFFERED)))
         if example.text.islower():
             names = [name.lower() for name in names]
-        if not example.gold.correction and rng.random() < _FORGOTTEN_SHARE:
+        rests = bool(example.gold.correction) or leaves_a_role_unsaid(example)
+        if not rests and rng.random() < _FORGOTTEN_SHARE:
             names += [link.antecedent for link in example.gold.links]
             example = replace(example, context=())
         names = sorted(set(names))
@@ -147,4 +148,5 @@ def _role_type(examples: Sequence[Example]) -> str | None:
 
 def _needs_context(example: Example) -> bool:
     spoken = {mention.text for mention in example.gold.mentions}
-    return bool(example.gold.correction) or any(link.antecedent not in spoken for link in example.gold.links)
+    rests = bool(example.gold.correction) or leaves_a_role_unsaid(example)
+    return rests or any(link.antecedent not in spoken for link in example.gold.links)

@@ -19,14 +19,17 @@ _MOST_WORDS = 45
 _LEAST_WORDS = 5
 _MARGIN = 2
 """How many further words make sure that what was said of an argument has been said."""
-_CLAUSE_END = re.compile(
-    r"[.,;:!?…—]+(?=\s)|\s(?=(?:and|but|because|cause|so|although|though|since|which|who|while)\s)"
-)
+_MARK = re.compile(r"[.,;:!?…—]+(?=\s)")
+_CLAUSE_END = re.compile(rf"{_MARK.pattern}|\s(?=(?:and|but|because|cause|so|although|though|since|which|who|while)\s)")
+_SENTENCE_END = re.compile(r"[.!?…]+(?=\s)")
 _ROLE_WORDS = {
     ROLES[0]: set("i i'm i've i'd i'll im ive me my mine myself".split()),
     ROLES[1]: set("we we're we've we'd we'll us our ours ourselves let's i i'm im me my".split()),
     ROLES[2]: set("you you're you've you'd you'll youre youve your yours yourself".split()),
 }
+_THEY = set("they they're they've they'd them their both each".split())
+_WE = set("we we're we've we'd us our both each".split())
+"""Words that may say of two arguments together, later on, what joins them; `_WE` where one is a role."""
 _ANY_ROLE = set().union(*_ROLE_WORDS.values())
 _JOINING = {"and", "or", "my", "our", "his", "her", "their", "the", "a", "an", "your", "s", "i", "me", "you"}
 # Forms that are the same for "I" and for a name.
@@ -79,8 +82,9 @@ def join(one: Example, other: Example, rng: random.Random) -> Example | None:
 def cut(example: Example, rng: random.Random, default_status: str) -> Example | None:
     """The beginning of a turn that is still being said; None where nothing certain can be said of any beginning.
 
-    A relation stays when both arguments were said and a little more, or the clause is over; where that leaves a doubt
-    the turn is not cut there.
+    A relation stays when both arguments were said and a little more, or a mark closed the clause. Where two relations
+    join them, or a later "they" may mean both, the sentence that tells the last has to be over. Where that leaves a
+    doubt the turn is not cut there.
     """
     words = list(WORD.finditer(example.text))
     if len(words) < _LEAST_WORDS or example.gold.correction:
@@ -182,13 +186,23 @@ def _over(
 ) -> bool:
     """Whether what joins two arguments has been said by `end`."""
     reach = max(span[1] for span in spans if span is not None)
-    clause_over = any(reach <= found.start() < end for found in _CLAUSE_END.finditer(example.text))
+    ends = {relation.subject, relation.object}
+    linked = {link.start for link in example.gold.links}
+    words = [word for word in WORD.finditer(example.text) if word.start() >= reach]
+    together = [
+        word.end()
+        for word in words
+        if word[0].lower().replace("’", "'") in (_WE if ends & set(ROLES) else _THEY) and word.start() not in linked
+    ]
+    if together or sum({r.subject, r.object} == ends for r in example.gold.relations) > 1:
+        return any(max([reach, *together]) <= found.start() < end for found in _SENTENCE_END.finditer(example.text))
     if relation.status != default_status:
-        return clause_over
+        return any(reach <= found.start() < end for found in _CLAUSE_END.finditer(example.text))
+    marked = any(reach <= found.start() < end for found in _MARK.finditer(example.text))
     between = example.text[min(s[1] for s in spans if s) : max(s[0] for s in spans if s)]
     if {word.lower() for word in WORD.findall(between)} <= _JOINING:
-        return clause_over
-    return clause_over or sum(reach <= word.start() for word in WORD.finditer(example.text[:end])) >= _MARGIN
+        return marked
+    return marked or sum(word.start() < end for word in words) >= _MARGIN
 
 
 def _places(example: Example, relation: Relation) -> Iterator[list[tuple[int, int]]]:
@@ -229,6 +243,13 @@ def _renamed(example: Example, old: str, new: str) -> Example:
 
 def _names(example: Example) -> set[str]:
     return {m.text for m in example.gold.mentions} | {k.antecedent for k in example.gold.links}
+
+
+def leaves_a_role_unsaid(example: Example) -> bool:
+    """Whether a relation is of a speaker or listener whom no word of the turn means: its context tells it."""
+    said = {word.lower().replace("’", "'") for word in WORD.findall(example.text)}
+    arguments = {argument for relation in example.gold.relations for argument in (relation.subject, relation.object)}
+    return any(not said & _ROLE_WORDS[role] for role in arguments & set(ROLES))
 
 
 def _loose(example: Example) -> bool:

@@ -8,6 +8,15 @@ import re
 from training.extractor.edits import WORD, Edit
 
 _PUNCTUATION = re.compile(r"[.,!?;:\"…()]+")
+_ASKING = (
+    "who|whom|whose|what|when|where|why|how|which|whats|wheres|whos|hows|do|does|did|don|doesn|didn|is|are|am|was|were|"
+    "isn|aren|wasn|weren|has|have|had|hasn|haven|hadn|can|could|will|would|should|shall|won|couldn|wouldn|shouldn"
+)
+_QUESTION = re.compile(
+    rf"(?:^|[.,!?;:…]|\b(?:and|so|but|or|wait|hey|um|uh|oh|ok|okay|well|yeah|no|yes)\b)\s*(?:{_ASKING})\b",
+    re.IGNORECASE,
+)
+"""How a question begins that its words alone tell to be one."""
 _FILLERS = "uh,um,uhm,er,like,you know,well,i mean,so,okay so,hmm,let me see,actually,basically,kind of,right".split(
     ","
 )
@@ -47,12 +56,17 @@ _NUMBER_PARTS = set(
 
 
 def without_punctuation(text: str) -> list[Edit]:
-    """No marks but those within a word ("7:30", "3.5"), which are part of it."""
-    return [
-        Edit(mark.start(), mark.end(), "")
-        for mark in _PUNCTUATION.finditer(text)
-        if not (text[: mark.start()][-1:].isalnum() and text[mark.end() :][:1].isalnum())
-    ]
+    """No marks but those within a word ("7:30", "3.5"), which are part of it, and what alone tells of a question."""
+    edits: list[Edit] = []
+    begun = 0
+    for mark in _PUNCTUATION.finditer(text):
+        asked = "?" in mark[0] and not _QUESTION.search(text[begun : mark.start()])
+        within = text[: mark.start()][-1:].isalnum() and text[mark.end() :][:1].isalnum()
+        if not within:
+            edits.append(Edit(mark.start(), mark.end(), "?" if asked else ""))
+        if not within and re.search("[.!?…]", mark[0]):
+            begun = mark.end()
+    return edits
 
 
 def fillers(text: str, rng: random.Random) -> list[Edit]:
