@@ -16,6 +16,7 @@ from torch import nn
 from actors.extractor import ExtractorConfig
 from training.encoder.export import forget_origin
 from training.extractor.model import Network, Shape
+from training.extractor.origin import Origin
 
 _OPSET = 20
 _EXACT_LAYERS = 2
@@ -30,9 +31,15 @@ def load_checkpoint(path: Path) -> Network:
     return network
 
 
-def save_checkpoint(network: Network, path: Path) -> None:
-    """Keep weights and shape."""
-    torch.save({"shape": asdict(network.shape), "weights": network.state_dict()}, path)
+def read_origin(path: Path) -> Origin | None:
+    """What a checkpoint was made of; None for one from before that was recorded."""
+    record = torch.load(path, weights_only=True).get("origin")
+    return Origin.from_record(record) if record else None
+
+
+def save_checkpoint(network: Network, path: Path, origin: Origin) -> None:
+    """Keep weights, shape and what they were made of."""
+    torch.save({"shape": asdict(network.shape), "weights": network.state_dict(), "origin": origin.record()}, path)
 
 
 def write_version(

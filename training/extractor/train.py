@@ -30,9 +30,10 @@ from training.extractor.augment import NONE, Augmenter, Rates
 from training.extractor.batches import Labeller
 from training.extractor.calibrate import fit, fit_partial, role_type, time_types
 from training.extractor.evaluation import ABOUT, ExtractorEvaluation, evaluate_examples
-from training.extractor.export import load_checkpoint, save_checkpoint, write_config, write_version
+from training.extractor.export import load_checkpoint, read_origin, save_checkpoint, write_config, write_version
 from training.extractor.learning import Recipe, learn
 from training.extractor.model import Network, Shape
+from training.extractor.origin import Origin
 from training.extractor.score import Report
 from training.register import describe_version, register_version
 from training.splits import CONVERSATIONS, PUBLIC, conversation_keys, held_out_ids, is_held_out, public_files
@@ -62,8 +63,11 @@ def split(examples: Sequence[Example], share: float = 1.0) -> Parts:
     )
 
 
-def train(parts: Parts, schema: Schema, recipe: Recipe, checkpoints: Path, start: Path | None) -> Network:
-    """Averaged weights after the last epoch; after each they are also saved to `checkpoints`.
+def train(
+    parts: Parts, schema: Schema, recipe: Recipe, checkpoints: Path, start: Path | None, data: str
+) -> tuple[Network, Origin]:
+    """Averaged weights after the last epoch, and what they were made of; after each epoch both are also saved to
+    `checkpoints`. `data` is the folder of `parts`, as a manifest names it.
 
     It begins with the base weights, or with a checkpoint of an earlier run at `start`, and learns first from the public
     sets where the recipe says so.
@@ -79,19 +83,28 @@ def train(parts: Parts, schema: Schema, recipe: Recipe, checkpoints: Path, start
         network.encoder.load_base(base / "model.safetensors")
     checkpoints.mkdir(parents=True, exist_ok=True)
 
-    def taught(network: Network, examples: Sequence[Example], epochs: int, name: str) -> Network:
+    before = read_origin(start) if start else None
+    origin = Origin(asdict(recipe), (), 0, start=before, unknown_start=bool(start and not before))
+
+    def taught(examples: Sequence[Example], epochs: int, name: str) -> Network:
         return learn(
             network,
             examples,
             labeller,
             Augmenter(examples, Rates() if recipe.augment else NONE),
             replace(recipe, epochs=epochs),
-            lambda epoch, averaged: save_checkpoint(averaged, checkpoints / f"{name}-{epoch}.pt"),
+            lambda epoch, averaged: save_checkpoint(
+                averaged, checkpoints / f"{name}-{epoch}.pt", replace(origin, stage=f"{name}-{epoch}")
+            ),
         )
 
     if recipe.public_epochs:
-        network = taught(network, read_examples(public_files(), schema), recipe.public_epochs, "public")
-    return taught(network, parts.train, recipe.epochs, "epoch")
+        public = read_examples(public_files(), schema)
+        origin = replace(origin, data=(_shown(PUBLIC),), turns=len(public))
+        network = taught(public, recipe.public_epochs, "public")
+    origin = replace(origin, data=(data, *origin.data), turns=len(parts.train))
+    network = taught(parts.train, recipe.epochs, "epoch")
+    return network, replace(origin, stage=f"epoch-{recipe.epochs}")
 
 
 def publish(
@@ -102,9 +115,10 @@ def publish(
     version: str,
     folder: Path,
     data: Sequence[str] = ("training/data/conversations",),
+    trained_on: int | None = None,
 ) -> ModelVersion:
     """Write the version's folder: int8 files, fitted calibration, and a manifest with what it was measured to do, its
-    model card and its report."""
+    model card and its report. `trained_on` is the number of turns, None where that is not known."""
     schema = load_schema(schema_file)
     config = ExtractorConfig(
         limits=Limits(),
@@ -147,9 +161,10 @@ def publish(
         evaluation, in_float = measured(folder), _summary(measured(exact).report)
     quality = _summary(evaluation.report) | {
         "float_weights": {name: {"f1": in_float[name]["f1"]} for name in ("entity", "relation")},
-        "trained_on": len(parts.train),
         "tuned_on": len(parts.tune),
     }
+    if trained_on is not None:
+        quality["trained_on"] = trained_on
     write_papers(described(folder, quality), ABOUT, evaluation)
     return described(folder, quality)
 
@@ -193,17 +208,19 @@ def main() -> None:
     if options.start:
         recipe = replace(recipe, encoder_lr=recipe.encoder_lr / 2, head_lr=recipe.head_lr / 2)
     _log.info("data", train=len(parts.train), tune=len(parts.tune), held_out=len(parts.held_out))
-    notes = options.notes
     if options.from_checkpoint:
-        network = load_checkpoint(options.from_checkpoint)
+        network, origin = load_checkpoint(options.from_checkpoint), read_origin(options.from_checkpoint)
     else:
-        network = train(parts, schema, recipe, options.checkpoints, options.start)
-        notes = f"{notes} Recipe: {asdict(recipe)}.".strip()
+        data = _shown(options.data)
+        network, origin = train(parts, schema, recipe, options.checkpoints, options.start, data)
+    made_of = origin.told() if origin else "Its checkpoint does not record what it was made of."
+    notes = f"{options.notes} {made_of}".strip()
     folder: Path = options.out / "extractor" / options.version
     if folder.exists():
         shutil.rmtree(folder)
-    data = [_shown(options.data), *([_shown(PUBLIC)] if options.public_epochs else [])]
-    version = publish(network, parts, options.schema, notes, options.version, folder, data)
+    sources = origin.sources() if origin else [_shown(options.data)]
+    turns = origin.turns if origin else None
+    version = publish(network, parts, options.schema, notes, options.version, folder, sources, turns)
     if not options.no_register:
         register_version(version)
     _log.info("published", version=str(version), folder=str(folder))
