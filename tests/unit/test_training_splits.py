@@ -1,5 +1,6 @@
 import random
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
@@ -11,6 +12,11 @@ from training.splits import choose, conversation_files, conversation_keys, held_
 
 SCHEMA = load_schema()
 NOTHING = Extraction((), (), ())
+
+
+@cache
+def all_of_ours() -> list[Example]:
+    return read_examples(conversation_files(), SCHEMA)
 
 
 def said(id_: str, text: str, *context: str) -> Example:
@@ -39,7 +45,7 @@ def test_the_side_of_a_key_never_changes() -> None:
 
 
 def test_our_data_is_split_without_a_leak() -> None:
-    examples = read_examples(conversation_files(), SCHEMA)
+    examples = all_of_ours()
     held_out = held_out_ids(examples)
     assert 0.1 < len(held_out) / len(examples) < 0.2
 
@@ -62,7 +68,7 @@ def test_the_order_of_the_data_does_not_matter() -> None:
 
 
 def test_a_file_of_some_of_our_turns_is_split_as_we_split_them() -> None:
-    examples = read_examples(conversation_files(), SCHEMA)
+    examples = all_of_ours()
     held_out = held_out_ids(examples)
     some = examples[1::7]
     renamed = [replace(example, id=f"other:{number}") for number, example in enumerate(some)]
