@@ -254,8 +254,6 @@ def _checked(example: Example, schema: Schema) -> Example:
     for mention in gold.mentions:
         if mention.type not in schema.entity_types:
             raise ValueError(f"type {mention.type!r}")
-        if mention.text in ROLES:
-            raise ValueError(f"{mention.text!r} as a mention cannot be told from the role: {example.text}")
     for name in sorted(example.annotated or ()):
         if name not in schema.predicates:
             raise ValueError(f"predicate {name!r}")

@@ -57,7 +57,6 @@ def test_jsonl_says_the_same_as_its_block(tmp_path: Path) -> None:
         ("food_travel", "gardening"),
         ("conversational", "loud"),
         ("hostel|LOCATION", "hostel|PLANET"),
-        ("jealous", "a [listener|PERSON]"),
         ("stayed_at; hostel; @", "slept_at; hostel; @"),
         ("hostel; located_in", "hotel; located_in"),
         ("; uncertain", "; unsure"),

@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 
-from actors.messages import Extraction, Utterance
+from actors.messages import ROLES, Extraction, Utterance
 from config.schema import load_schema
 from training.annotation import Example, read_examples
 from training.errors import TrainingError
@@ -59,6 +59,11 @@ def test_our_data_is_split_without_a_leak() -> None:
         }
 
     assert not lines(side=True) & lines(side=False)
+
+
+def test_no_mention_of_ours_is_spelt_like_a_role() -> None:
+    # A relation names its arguments by text: a loudspeaker would be taken for the one who speaks.
+    assert [e.id for e in all_of_ours() for mention in e.gold.mentions if mention.text in ROLES] == []
 
 
 def test_the_order_of_the_data_does_not_matter() -> None:
