@@ -343,7 +343,7 @@ def test_wrong_usage_is_told_apart(idle: Shell) -> None:
         assert "Usage" in told.err
 
 
-@pytest.mark.parametrize("arguments", [["queue", "retry", "0", "user"], ["say", "hello", "--session", ""]])
+@pytest.mark.parametrize("arguments", [["queue", "retry", "0", "user"], ["stored", "5", "--timeout", "9999"]])
 def test_a_request_that_cannot_be_meant_is_told_apart(idle: Shell, arguments: list[str]) -> None:
     told = idle(*arguments)
     assert told.code == USAGE

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from actors.messages import Extraction, KnownEntity, Mention, PronounLink, Relation, Turn, Utterance
 from daemon.memory.records import Argument, Statement, TurnRecord
-from daemon.memory.statements import build, takes_back
+from daemon.memory.statements import CORRECTS, build, takes_back
 from tests.unit.listener import MONDAY, SCHEMA, understood
 
 ME = Argument("", "PERSON", role="user")
@@ -197,7 +197,7 @@ def test_dates_lean_to_what_the_status_means() -> None:
 def test_a_turn_that_opens_with_no_and_states_something_corrects(block: str, corrects: bool) -> None:
     context = (Utterance("user", "Ana is four"),)
     assert takes_back(understood(block, context=context)) is corrects
-    assert takes_back(understood(block, context=context, correction=0.5))
+    assert takes_back(understood(block, context=context, correction=CORRECTS))
 
 
 def test_bare_dates_and_numbers_are_no_entities() -> None:
