@@ -9,8 +9,10 @@ from itertools import islice
 from rapidfuzz import fuzz, process
 
 from daemon.memory.draft import Reads
+from daemon.memory.possession import plain_noun
 from daemon.memory.records import SHOWN_ROLES, Node, Writes
 from daemon.memory.rows import ENTITY
+from daemon.memory.spelling import name_key
 from daemon.memory.statements import VALUES
 
 SELF = frozenset({"me", "i", "you", "user", "myself"})
@@ -42,7 +44,7 @@ class Names:
         """Add an entity, or replace what it was."""
         self.drop(node.id)
         self._nodes[node.id] = node
-        for name in _own_names(node):
+        for name in _keys(node):
             self._by_name[name][node.id] = None
         if node.properties.get("role") or node.properties.get("owner"):
             self._described[node.id] = None
@@ -51,7 +53,7 @@ class Names:
         """Forget an entity; one that is not known is none."""
         node = self._nodes.pop(node_id, None)
         self._described.pop(node_id, None)
-        for name in _own_names(node) if node else ():
+        for name in _keys(node) if node else ():
             self._by_name[name].pop(node_id, None)
             if not self._by_name[name]:
                 del self._by_name[name]
@@ -74,6 +76,27 @@ class Names:
                 found = {**(found if score == best else {}), **names[spelt]} if score >= best else found
                 best = max(best, score)
         return [self._nodes[node_id] for node_id in found]
+
+    def meant(self, name: str) -> list[Node]:
+        """The entities that a person means who wants them forgotten; never the user, nor another role.
+
+        Spelling and accents are no matter, and "sister" is the user's; failing that, those that are `named` so.
+        """
+        key, noun = name_key(name), plain_noun(name.casefold().removeprefix("my ").removeprefix("your ").strip())
+        found = [
+            node
+            for node in self
+            if key in map(name_key, _own_names(node))
+            or (self._is_users(node) and noun in map(plain_noun, texts(node.properties.get("nominals"))))
+        ]
+        found = found or self.named(name.replace("'s ", "’s "))
+        return [node for node in found if node.properties.get("role") not in SHOWN_ROLES]
+
+    def every_name(self, node: Node) -> list[str]:
+        """Every name that either graph or the user knows an entity by. A bare noun is none: "wife" means one's own."""
+        shown, own = self.shown(node), _own_names(node)
+        names = [*(own if shown == own[0] else own[1:]), shown, *self._descriptions(node)]
+        return [name for name in names if name]
 
     def lately(self, count: int, since: float) -> list[Node]:
         """Up to `count` entities, latest first, that were spoken of since then (Unix time in seconds)."""
@@ -101,6 +124,22 @@ class Names:
             return name
         whose = self.shown(owner)
         return f"your {noun}" if whose == SHOWN_ROLES["user"] else f"{whose}’s {noun}"
+
+    def _descriptions(self, node: Node) -> list[str]:
+        """What it is called as somebody's: "the user's sister" in the agent graph, "my sister" by the user."""
+        owner = self._nodes.get(str(node.properties.get("owner")))
+        if owner is None:
+            return []
+        if self._is_users(node):
+            whose = ["my", "the user's"]
+        else:
+            described = self.shown(owner) != _own_names(owner)[0]
+            whose = [f"{name}'s" for name in (self._descriptions(owner) if described else _own_names(owner))]
+        return [f"{each} {noun}" for each in whose for noun in texts(node.properties.get("nominals"))]
+
+    def _is_users(self, node: Node) -> bool:
+        owner = self._nodes.get(str(node.properties.get("owner")))
+        return owner is not None and owner.properties.get("role") == "user"
 
     def _described_nodes(self) -> Iterator[Node]:
         return (self._nodes[node_id] for node_id in self._described)
@@ -157,9 +196,13 @@ def texts(value: object) -> list[str]:
     return [str(each) for each in value] if isinstance(value, list) else []
 
 
-def _own_names(node: Node) -> set[str]:
-    properties = node.properties
-    return {name.casefold() for name in (str(properties.get("name", "")), *texts(properties.get("aliases")))} - {""}
+def _own_names(node: Node) -> list[str]:
+    """Its name first, then its aliases."""
+    return [str(node.properties.get("name", "")), *texts(node.properties.get("aliases"))]
+
+
+def _keys(node: Node) -> set[str]:
+    return {name.casefold() for name in _own_names(node)} - {""}
 
 
 def _last_said_at(node: Node) -> float:

@@ -16,11 +16,8 @@ from daemon.memory.directory import Directory, Names, texts
 from daemon.memory.facts import ASSERTED, CORRECTED, ENDED, NEGATED, SUPERSEDED, UNCERTAIN
 from daemon.memory.graph import GraphStore, Target
 from daemon.memory.graph_transaction import GraphTransaction
-from daemon.memory.possession import plain_noun
-from daemon.memory.records import SHOWN_ROLES, Edge, GraphName, Node
-from daemon.memory.resolution import role_id
+from daemon.memory.records import Edge, GraphName, Node
 from daemon.memory.rows import UTTERANCE, fact_type_and_id
-from daemon.memory.spelling import name_key
 
 log = structlog.get_logger(__name__)
 
@@ -108,9 +105,7 @@ class Memory:
             names = await self._stores["user"].read(lambda tx: self._directory.names(tx, user))
         except (GraphUnavailable, GraphRefused):
             return None
-        meant = _tied(names, user, name) or names.named(name.replace("'s ", "’s "))
-        found = [node for node in meant if node.properties.get("role") not in SHOWN_ROLES]
-        return tuple(dict.fromkeys(each for node in found for each in _every_name(names, node) if each))
+        return tuple(dict.fromkeys(each for node in names.meant(name) for each in names.every_name(node)))
 
     async def agent_nodes(self, user: str, *, limit: int = 200) -> list[dict[str, Any]]:
         """What the agent graph holds of a user: up to `limit` episodes, topics, preferences, corrections, the most
@@ -168,42 +163,6 @@ class Memory:
                 if len(found) >= limit:
                     return sorted(found.values(), key=_lately)[:limit], read
         return (sorted(found.values(), key=_lately), read) if oldest == 0 else None
-
-
-def _tied(names: Names, user: str, name: str) -> list[Node]:
-    """The entities that a name means where spelling and accents are no matter, and the user's "sister"."""
-    key, noun = name_key(name), plain_noun(name.casefold().removeprefix("my ").removeprefix("your ").strip())
-    mine = role_id(user, "user")
-    return [
-        node
-        for node in names
-        if key in map(name_key, _own(node))
-        or (node.properties.get("owner") == mine and noun in map(plain_noun, texts(node.properties.get("nominals"))))
-    ]
-
-
-def _every_name(names: Names, node: Node) -> list[str]:
-    # A bare noun is no name: by "wife" one would mean one's own.
-    shown, own = names.shown(node), _own(node)
-    return [*(own if shown == own[0] else own[1:]), shown, *_descriptions(names, node)]
-
-
-def _descriptions(names: Names, node: Node) -> list[str]:
-    """What it is called as somebody's: "the user's sister" in the agent graph, "my sister" by the user."""
-    owner_id = str(node.properties.get("owner") or "")
-    if owner_id not in names:
-        return []
-    owner = names[owner_id]
-    if owner.properties.get("role") == "user":
-        whose = ["my", "the user's"]
-    else:
-        described = names.shown(owner) != _own(owner)[0]
-        whose = [f"{name}'s" for name in (_descriptions(names, owner) if described else _own(owner))]
-    return [f"{each} {noun}" for each in whose for noun in texts(node.properties.get("nominals"))]
-
-
-def _own(node: Node) -> list[str]:
-    return [str(node.properties.get("name", "")), *texts(node.properties.get("aliases"))]
 
 
 def _by_type(refs: Collection[str]) -> dict[str, list[str]]:
