@@ -66,12 +66,13 @@ class Entity:
     @property
     def name_is_sure(self) -> float:
         """From 0 to 1: as it was told; a name that nobody told is surer each time it is heard."""
-        if self.unnamed or self._placeholder:
+        if self.unnamed or self.nameless:
             return 0.0
         return self.name_confidence or 1 - 0.5**self.mentions
 
     @property
-    def _placeholder(self) -> bool:
+    def nameless(self) -> bool:
+        """Whether it is a role that nobody has named: it is called by the user's id then."""
         return bool(self.role) and self.name == self.user
 
     def is_their(self, noun: str) -> bool:
@@ -177,7 +178,7 @@ class EntityIndex:
         if entity.unnamed and not entity.role and len(same) == 1:
             self._merge(entity, same[0])
             return
-        worthless = mistaken or entity.unnamed or entity._placeholder
+        worthless = mistaken or entity.unnamed or entity.nameless
         aliases = dict.fromkeys([*entity.aliases, *([] if worthless else [entity.name])])
         kept = tuple(alias for alias in aliases if name_key(alias) != name_key(name))
         if name_key(name) == name_key(entity.name):
