@@ -96,8 +96,7 @@ class Augmenter:
         names = rng.sample(self._meant, min(len(self._meant), rng.randint(1, _MOST_OFFERED)))
         if example.text.islower():
             names = [name.lower() for name in names]
-        rests = bool(example.gold.correction) or leaves_a_role_unsaid(example)
-        if not rests and rng.random() < _FORGOTTEN_SHARE:
+        if not _rests_on_context(example) and rng.random() < _FORGOTTEN_SHARE:
             names += [link.antecedent for link in example.gold.links]
             example = replace(example, context=())
         names = sorted(set(names))
@@ -148,5 +147,9 @@ def _role_type(examples: Sequence[Example]) -> str | None:
 
 def _needs_context(example: Example) -> bool:
     spoken = {mention.text for mention in example.gold.mentions}
-    rests = bool(example.gold.correction) or leaves_a_role_unsaid(example)
-    return rests or any(link.antecedent not in spoken for link in example.gold.links)
+    return _rests_on_context(example) or any(link.antecedent not in spoken for link in example.gold.links)
+
+
+def _rests_on_context(example: Example) -> bool:
+    """Whether it says something that no list of names could stand in for."""
+    return bool(example.gold.correction) or leaves_a_role_unsaid(example)

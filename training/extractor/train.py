@@ -183,7 +183,9 @@ def main() -> None:
     parser.add_argument("--notes", default="", help="what the manifest should say beside the recipe")
     parser.add_argument("--epochs", type=int, default=Recipe().epochs)
     parser.add_argument(
-        "--public-epochs", type=int, help=f"epochs on public sets first; {Recipe().public_epochs}, none with --schema"
+        "--public-epochs",
+        type=int,
+        help=f"epochs on public sets first; {Recipe().public_epochs}, none with --schema or --start",
     )
     parser.add_argument(
         "--share", type=float, default=Recipe().share, help="of the training data, to see what more would give"
@@ -194,7 +196,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     if options.public_epochs is None:
-        options.public_epochs = Recipe().public_epochs if options.schema == SCHEMA else 0
+        options.public_epochs = Recipe().public_epochs if options.schema == SCHEMA and not options.start else 0
     elif options.public_epochs and options.schema != SCHEMA:
         parser.error("the public sets are examples of the shipped schema: no --public-epochs with another")
     schema = load_schema(options.schema)
