@@ -99,7 +99,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--facts", type=int, default=100_000)
     parser.add_argument("--count", type=int, default=100, help="questions of each kind")
-    parser.add_argument("databases", nargs="*", default=["embedded", "neo4j"], choices=["embedded", "neo4j"])
+    # An option: argparse takes the default of a positional list for one of its choices, and refuses it.
+    parser.add_argument(
+        "--databases",
+        nargs="+",
+        default=["embedded"],
+        choices=["embedded", "neo4j"],
+        help="neo4j needs Maven and a JDK",
+    )
     options = parser.parse_args()
     asyncio.run(run(options.facts, options.count, options.databases))
 
